@@ -1,0 +1,3 @@
+//! Sources to trajectories to Parquet; stages, answers, derivations and scores. Knows no tensors and no network.
+
+pub mod trajectory;

@@ -1,0 +1,151 @@
+//! A trajectory: one problem with its four-stage solution, and the canonical text that a model learns.
+//!
+//! Stages are byte ranges of the canonical text, never character counts: the text holds Vietnamese, LaTeX and emoji.
+//! Source: docs/architecture.md, "A trajectory".
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+/// The four stages, in the only order that a right trace has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// What is given and what is asked.
+    Understand,
+    /// The operations, without results.
+    Plan,
+    /// The calculations.
+    Execute,
+    /// The check, by another road, and the final answer.
+    Verify,
+}
+
+impl Stage {
+    /// All stages in order.
+    pub const ALL: [Stage; 4] = [Stage::Understand, Stage::Plan, Stage::Execute, Stage::Verify];
+
+    /// The name as it stands in the tag.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Understand => "UNDERSTAND",
+            Stage::Plan => "PLAN",
+            Stage::Execute => "EXECUTE",
+            Stage::Verify => "VERIFY",
+        }
+    }
+
+    /// Position in the order, 0 to 3.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The line that opens the stage, `#### NAME ####`, without a line break.
+    pub fn tag(self) -> String {
+        format!("#### {} ####", self.name())
+    }
+}
+
+/// An error that was planted in EXECUTE on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planted {
+    /// What kind of slip, for example `arithmetic`.
+    pub kind: String,
+    /// Which calculation of EXECUTE, counted from 0.
+    pub calculation: u32,
+    /// The right value of that calculation.
+    pub right: String,
+    /// The value that was written instead.
+    pub wrong: String,
+}
+
+/// An explicit loss weight for a byte range of the canonical text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SpanWeight {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+    /// Multiplies the token's weight.
+    pub weight: f32,
+}
+
+/// One sample: a problem and its solution in four stages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trajectory {
+    /// Unique in its file, for example `gsm8k/train/17`.
+    pub id: String,
+    /// Where it comes from: `gsm8k`, `synthetic`, ….
+    pub source: String,
+    /// The source's own split: `train`, `test`, or empty.
+    pub split: String,
+    /// The problem.
+    pub question: String,
+    /// Stage 1.
+    pub understand: String,
+    /// Stage 2.
+    pub plan: String,
+    /// Stage 3. May hold a planted error; then `planted` is set.
+    pub execute: String,
+    /// Stage 4, without the `Final Answer:` line.
+    pub verify: String,
+    /// The right final answer.
+    pub answer: String,
+    /// BCP 47 language tag, `en` or `vi`.
+    pub language: String,
+    /// EXECUTE is wrong and VERIFY corrects it: EXECUTE is context, not learned.
+    pub corrective: bool,
+    /// The planted error, if there is one.
+    pub planted: Option<Planted>,
+    /// Explicit weights, if there are any.
+    pub weights: Option<Vec<SpanWeight>>,
+    /// Free-form JSON object of the source (`{}` when empty).
+    pub meta: String,
+}
+
+/// A trajectory's canonical text and where its stages lie in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canonical {
+    /// The whole text, from `Question:` to the answer, no line break at the end.
+    pub text: String,
+    /// Byte ranges of the stages in order; each begins with its tag, the last one ends with the text.
+    pub stages: [Range<usize>; 4],
+}
+
+/// The prompt of a question: everything before the first tag. A model goes on from here.
+pub fn prompt(question: &str) -> String {
+    format!("Question: {question}\n\nSolution:\n")
+}
+
+impl Trajectory {
+    /// The body of a stage, without its tag.
+    pub fn stage(&self, stage: Stage) -> &str {
+        match stage {
+            Stage::Understand => &self.understand,
+            Stage::Plan => &self.plan,
+            Stage::Execute => &self.execute,
+            Stage::Verify => &self.verify,
+        }
+    }
+
+    /// The canonical text with the stages' byte ranges.
+    ///
+    /// The stages cover the text from the first tag to its end without a gap: the blank line after a stage's body
+    /// belongs to that stage, and `Final Answer:` to VERIFY.
+    pub fn canonical(&self) -> Canonical {
+        let mut text = prompt(&self.question);
+        let mut starts = [0; 4];
+        for stage in Stage::ALL {
+            starts[stage.index()] = text.len();
+            text.push_str(&stage.tag());
+            text.push('\n');
+            text.push_str(self.stage(stage));
+            text.push_str("\n\n");
+        }
+        text.push_str("Final Answer: ");
+        text.push_str(&self.answer);
+        let end = text.len();
+        let stages = [starts[0]..starts[1], starts[1]..starts[2], starts[2]..starts[3], starts[3]..end];
+        Canonical { text, stages }
+    }
+}

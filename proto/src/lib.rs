@@ -1,0 +1,1 @@
+//! Wire messages of `polya.v1`.
