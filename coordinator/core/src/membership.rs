@@ -1,0 +1,153 @@
+//! Who is there: Hello, leases of life, loss.
+
+use crate::action::{Action, Order};
+use crate::event::{Connection, Held, Hello};
+use crate::state::{Member, Offer, Phase, State};
+use crate::{exit, step, stop};
+
+/// A worker presents itself (R6, R8).
+pub(crate) fn hello(state: &mut State, connection: Connection, hello: Hello, now_ms: u64, actions: &mut Vec<Action>) {
+    let newest =
+        state.members.iter().find(|(_, member)| member.worker == hello.worker).map(|(c, m)| (*c, m.incarnation));
+    if let Some((other, incarnation)) = newest {
+        if incarnation > hello.incarnation {
+            let reason =
+                format!("incarnation {} of {} is stale, {incarnation} is here", hello.incarnation, hello.worker);
+            return actions.push(Action::Send(connection, Order::Fence { reason }));
+        }
+        lost(state, other, "a newer stream of the same worker is here", actions);
+        if other != connection {
+            actions.push(Action::Close(other, "replaced by a newer stream".to_owned()));
+        }
+    }
+    actions.push(Action::Send(connection, Order::Welcome));
+    let offer = hello.plan.map(|plan| Offer { plan, kept: hello.kept });
+    let mut member = Member {
+        worker: hello.worker,
+        incarnation: hello.incarnation,
+        peer_address: hello.peer_address,
+        held: hello.held,
+        confirmed: hello.held,
+        loading: None,
+        loading_since_ms: now_ms,
+        fenced: false,
+        leases: Default::default(),
+        unit: None,
+        offer,
+        heard_ms: now_ms,
+    };
+    if member.held.is_none() {
+        // Every worker begins with the state of step 0: it warms the model up and compares S_0 at the door.
+        member.loading = Some(0);
+        actions.push(Action::Send(connection, Order::Load { step: 0, state: state.initial }));
+    }
+    state.members.insert(connection, member);
+    if let Some(held) = hello.held {
+        check_held(state, connection, held, actions);
+    }
+    if let Some(ready) = hello.ready {
+        step::ready_in_hello(state, connection, ready, actions);
+    }
+}
+
+/// A worker says what it holds.
+pub(crate) fn idle(state: &mut State, connection: Connection, held: Held, actions: &mut Vec<Action>) {
+    if !check_held(state, connection, held, actions) {
+        return;
+    }
+    let Some(member) = state.members.get_mut(&connection) else { return };
+    member.confirmed = Some(held);
+    if member.loading == Some(held.step) {
+        member.loading = None;
+        member.held = Some(held);
+    } else if member.loading.is_none() && member.held.is_none_or(|known| known.step <= held.step) {
+        member.held = Some(held);
+    }
+}
+
+/// Compares a state with the journal. A worker whose state differs is refused by name.
+fn check_held(state: &mut State, connection: Connection, held: Held, actions: &mut Vec<Action>) -> bool {
+    if held.step > state.journal.committed() {
+        // Possible after a journal was restored from a copy that lagged: the worker begins anew.
+        if let Some(member) = state.members.get_mut(&connection) {
+            member.held = None;
+            member.confirmed = None;
+            member.loading = Some(0);
+            actions.push(Action::Send(connection, Order::Load { step: 0, state: state.initial }));
+        }
+        return false;
+    }
+    let expected = if held.step == 0 { state.initial } else { state.journal.state(held.step) };
+    match expected {
+        None => state.initial = Some(held.state), // only step 0 can be unknown: the first worker defines S_0
+        Some(expected) if expected == held.state => {}
+        Some(expected) => {
+            let worker = state.members.get(&connection).map(|m| m.worker.clone()).unwrap_or_default();
+            let reason = format!(
+                "worker {worker} holds state {} of step {}, the run has {expected}: another class of processor or \
+                 another build",
+                held.state, held.step
+            );
+            actions.push(Action::Note(reason.clone()));
+            actions.push(Action::Send(connection, Order::Refuse { reason, exit_code: exit::OTHER_CLASS }));
+            lost(state, connection, "its state differs from the run's", actions);
+            return false;
+        }
+    }
+    true
+}
+
+/// A worker is gone: everything that only it had is free again.
+pub(crate) fn lost(state: &mut State, connection: Connection, why: &str, actions: &mut Vec<Action>) {
+    let Some(member) = state.members.remove(&connection) else { return };
+    actions.push(Action::Note(format!("worker {} is gone: {why}", member.worker)));
+    if state.saving.is_some_and(|(_, uploader)| uploader == connection) {
+        state.saving = None;
+    }
+    step::member_lost(state, connection, actions);
+    if let Phase::Evaluation(evaluation) = &mut state.phase {
+        let units: Vec<u64> = evaluation.leased.iter().filter(|(_, c)| **c == connection).map(|(u, _)| *u).collect();
+        for unit in units {
+            evaluation.leased.remove(&unit);
+            evaluation.waiting.get_or_insert_default().insert(unit);
+        }
+    }
+}
+
+/// Time passes: who is silent for too long is lost.
+pub(crate) fn tick(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    let limit = state.setup.failure_detection_ms;
+    let silent: Vec<(Connection, u64)> = state
+        .members
+        .iter()
+        .map(|(connection, member)| (*connection, now_ms.saturating_sub(member.heard_ms)))
+        .filter(|(_, silence)| *silence > limit)
+        .collect();
+    for (connection, silence) in silent {
+        let why = format!("silent for {silence} ms");
+        lost(state, connection, &why, actions);
+        actions.push(Action::Close(connection, why));
+    }
+}
+
+/// Members that may work on the step after `position`: they hold its state and are neither loading nor fenced.
+pub(crate) fn current(state: &State, position: u64) -> Vec<Connection> {
+    let is_current = |member: &Member| {
+        !member.fenced && member.loading.is_none() && member.held.is_some_and(|held| held.step == position)
+    };
+    state.members.iter().filter(|(_, member)| is_current(member)).map(|(connection, _)| *connection).collect()
+}
+
+/// Tells a worker to clear its sum and to come again.
+pub(crate) fn fence(state: &mut State, connection: Connection, reason: String, actions: &mut Vec<Action>) {
+    if let Some(member) = state.members.get_mut(&connection) {
+        member.fenced = true;
+        member.offer = None;
+        actions.push(Action::Send(connection, Order::Fence { reason }));
+    }
+}
+
+/// Two workers disagree about arithmetic: there is no vote, the run stops and names them.
+pub(crate) fn disagreement(state: &mut State, what: &str, workers: &[String], actions: &mut Vec<Action>) {
+    stop(state, format!("{what}; workers involved: {}", workers.join(", ")), actions);
+}

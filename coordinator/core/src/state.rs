@@ -1,0 +1,303 @@
+//! The coordinator's state: what the journal says (folded) and what lives now (volatile).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::action::Purpose;
+use crate::digest::Digest;
+use crate::event::{Connection, Done, Group, Held, Ready};
+use crate::plan::Plan;
+use crate::plan::exponents;
+use crate::plan::learning_rate::LearningRate;
+use crate::plan::schedule::Schedule;
+use crate::record::{Commit, CommittedMicrobatch, Record};
+
+/// Constants of a run.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Which samples a step holds.
+    pub schedule: Schedule,
+    /// Rate of a step.
+    pub learning_rate: LearningRate,
+    /// Weight of each stage in the loss.
+    pub stage_weights: [f32; 4],
+    /// log2 of the loss scale at the start; 0 in fp32.
+    pub scale_log2: i32,
+    /// A checkpoint every so many steps; 0: at the end only.
+    pub checkpoint_every: u64,
+    /// Scores every so many steps; 0: before and after only.
+    pub evaluation_every: u64,
+    /// Whether scores are wanted at all.
+    pub evaluate: bool,
+    /// Whether there is a holdout to measure the loss on.
+    pub holdout: bool,
+    /// Fewer current workers than this: wait.
+    pub min_workers: usize,
+    /// A worker that is silent for longer is lost.
+    pub failure_detection_ms: u64,
+}
+
+/// What a replay must find again.
+#[derive(Debug, Clone)]
+pub(crate) struct Committed {
+    pub(crate) attempt: u32,
+    pub(crate) scale_log2: i32,
+    pub(crate) exponents: Arc<[i32]>,
+    pub(crate) plan: Digest,
+    pub(crate) sum_digest: u64,
+    pub(crate) state: Digest,
+}
+
+/// Attempt of the open step, from Retry records.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) number: u32,
+    pub(crate) scale_log2: i32,
+    pub(crate) exponents: Vec<i32>,
+}
+
+/// The fold of the journal's records.
+#[derive(Debug, Clone, Default)]
+pub struct Journal {
+    pub(crate) commits: Vec<Committed>,
+    pub(crate) retry: Option<Attempt>,
+    pub(crate) magnitudes: Vec<i32>,
+    pub(crate) scale_log2: i32,
+    pub(crate) epoch: u64,
+    pub(crate) ended: bool,
+    /// Steps of complete checkpoints that may be loaded, the shell has verified them.
+    pub(crate) checkpoints: BTreeSet<u64>,
+}
+
+impl Journal {
+    /// Last committed step.
+    pub fn committed(&self) -> u64 {
+        self.commits.len() as u64
+    }
+
+    /// S_t of a committed step from 1.
+    pub fn state(&self, step: u64) -> Option<Digest> {
+        self.commits.get(step.checked_sub(1)? as usize).map(|commit| commit.state)
+    }
+
+    /// The last Epoch record's number.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the run is finished.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+}
+
+/// A connected worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) worker: String,
+    pub(crate) incarnation: u64,
+    pub(crate) peer_address: String,
+    /// What it said that it holds; set ahead when a Commit was sent, since orders are obeyed in order.
+    pub(crate) held: Option<Held>,
+    /// The last state it confirmed itself: only such a one is a source for others.
+    pub(crate) confirmed: Option<Held>,
+    pub(crate) loading: Option<u64>,
+    pub(crate) loading_since_ms: u64,
+    pub(crate) fenced: bool,
+    pub(crate) leases: BTreeSet<u32>,
+    pub(crate) unit: Option<u64>,
+    pub(crate) offer: Option<Offer>,
+    pub(crate) heard_ms: u64,
+}
+
+/// Work that a worker brought along in its Hello.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub(crate) plan: Digest,
+    pub(crate) kept: Vec<Done>,
+}
+
+/// One microbatch of the open step.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slot {
+    pub(crate) leased: Option<Connection>,
+    pub(crate) owner: Option<Connection>,
+    pub(crate) part: Option<CommittedMicrobatch>,
+}
+
+/// How far the open step is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Leasing,
+    Reducing { group: Group, members: BTreeSet<Connection>, broken: BTreeSet<Connection> },
+    Appending,
+}
+
+/// The open step.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenStep {
+    pub(crate) plan: Plan,
+    pub(crate) replay: bool,
+    pub(crate) participants: BTreeSet<Connection>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) ready: BTreeMap<Connection, Ready>,
+    pub(crate) progress: Progress,
+}
+
+/// A running evaluation.
+#[derive(Debug, Clone)]
+pub(crate) struct Evaluation {
+    pub(crate) purpose: Purpose,
+    pub(crate) step: u64,
+    /// Units not yet leased; none until the shell has planned.
+    pub(crate) waiting: Option<BTreeSet<u64>>,
+    pub(crate) leased: BTreeMap<u64, Connection>,
+    pub(crate) scoring: bool,
+}
+
+/// What the run is at.
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    /// Between two steps.
+    Boundary,
+    Step(Box<OpenStep>),
+    Evaluation(Evaluation),
+    /// The End record is on its way.
+    Ending,
+    Over,
+}
+
+/// Everything the core knows.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) journal: Journal,
+    pub(crate) members: BTreeMap<Connection, Member>,
+    pub(crate) phase: Phase,
+    pub(crate) generation: u64,
+    pub(crate) units: u64,
+    pub(crate) initial: Option<Digest>,
+    pub(crate) saving: Option<(u64, Connection)>,
+    pub(crate) evaluated: BTreeSet<(Purpose, u64)>,
+    pub(crate) draining: bool,
+}
+
+impl State {
+    /// The state after a journal's records. `checkpoints` are the steps whose checkpoints the shell found whole;
+    /// `evaluated` the scores that are on disk.
+    pub fn new(
+        setup: Setup,
+        records: &[Record],
+        checkpoints: BTreeSet<u64>,
+        evaluated: BTreeSet<(Purpose, u64)>,
+    ) -> Self {
+        let journal = Journal { scale_log2: setup.scale_log2, ..Journal::default() };
+        let mut state = State {
+            setup: Arc::new(setup),
+            journal,
+            members: BTreeMap::new(),
+            phase: Phase::Boundary,
+            generation: 0,
+            units: 0,
+            initial: None,
+            saving: None,
+            evaluated,
+            draining: false,
+        };
+        records.iter().for_each(|record| state.fold(record));
+        state.journal.checkpoints = checkpoints;
+        state
+    }
+
+    /// What the journal says.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The run's constants.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Applies a durable record.
+    pub(crate) fn fold(&mut self, record: &Record) {
+        match record {
+            Record::Open { .. } => {}
+            Record::Epoch { epoch, .. } => self.journal.epoch = *epoch,
+            Record::Retry(retry) => {
+                self.journal.scale_log2 = retry.scale_log2;
+                self.journal.retry = Some(Attempt {
+                    number: retry.attempt,
+                    scale_log2: retry.scale_log2,
+                    exponents: retry.exponents.clone(),
+                });
+            }
+            Record::Commit(commit) => self.fold_commit(commit),
+            Record::Checkpoint { step, .. } => {
+                self.journal.checkpoints.insert(*step);
+            }
+            Record::End { .. } => self.journal.ended = true,
+        }
+    }
+
+    fn fold_commit(&mut self, commit: &Commit) {
+        let attempt = self.next_attempt();
+        self.journal.commits.push(Committed {
+            attempt: commit.attempt,
+            scale_log2: attempt.scale_log2,
+            exponents: attempt.exponents.into(),
+            plan: commit.plan,
+            sum_digest: commit.sum_digest,
+            state: commit.state,
+        });
+        let mut total = crate::statistics::Statistics::default();
+        commit.microbatches.values().for_each(|part| total.add(&part.statistics));
+        exponents::remember(&mut self.journal.magnitudes, &total.magnitudes);
+        self.journal.retry = None;
+    }
+
+    /// Attempt, scale and exponents of the step after the last committed one.
+    pub(crate) fn next_attempt(&self) -> Attempt {
+        if let Some(retry) = &self.journal.retry {
+            return retry.clone();
+        }
+        let step = self.journal.committed() + 1;
+        let bits = exponents::bits(self.setup.schedule.microbatches(step).len() as u32);
+        let exponents = self.journal.magnitudes.iter().map(|&m| exponents::exponent(m, bits)).collect();
+        Attempt { number: 0, scale_log2: self.journal.scale_log2, exponents }
+    }
+
+    /// The plan of a step, with the recorded attempt if it is committed.
+    pub(crate) fn plan(&self, step: u64) -> Plan {
+        let attempt = match self.journal.commits.get(step as usize - 1) {
+            Some(done) => {
+                Attempt { number: done.attempt, scale_log2: done.scale_log2, exponents: done.exponents.to_vec() }
+            }
+            None => self.next_attempt(),
+        };
+        plan_of(&self.setup, step, attempt)
+    }
+}
+
+pub(crate) fn plan_of(setup: &Setup, step: u64, attempt: Attempt) -> Plan {
+    let microbatches = setup.schedule.microbatches(step);
+    let samples = setup.schedule.samples();
+    let all = || microbatches.iter().flatten().map(|&index| &samples[index as usize]);
+    let plan = Plan {
+        step,
+        attempt: attempt.number,
+        learning_rate: setup.learning_rate.at(step),
+        scale_log2: attempt.scale_log2,
+        exponents: attempt.exponents,
+        stage_weights: setup.stage_weights,
+        samples: all().count() as u32,
+        learned_tokens: all().map(|sample| u64::from(sample.learned)).sum(),
+        microbatches: microbatches.len() as u32,
+        bits: exponents::bits(microbatches.len() as u32),
+        hash: Digest([0; 32]),
+    };
+    let ids = (0u32..)
+        .zip(microbatches)
+        .flat_map(|(k, indices)| indices.iter().map(move |&index| (k, samples[index as usize].id.as_str())));
+    plan.sealed(ids)
+}

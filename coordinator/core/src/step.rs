@@ -1,0 +1,357 @@
+//! The open step: lease, keep the first result of each microbatch, reduce, agree, append, commit.
+//!
+//! Source: docs/architecture.md, "The commit", rules R1 to R8.
+
+use std::collections::BTreeMap;
+
+use crate::action::{Action, Order};
+use crate::digest::Digest;
+use crate::event::{Connection, Done, Group, Held, Owned, Ready};
+use crate::membership::disagreement;
+use crate::plan::exponents::{self, Verdict};
+use crate::record::{Commit, CommittedMicrobatch, Record, Retry};
+use crate::state::{OpenStep, Phase, Progress, Slot, State};
+use crate::statistics::{NOT_FINITE, Statistics};
+use crate::stop;
+
+/// Microbatches that a worker may have leased at once: one in work, one waiting.
+const LEASES_PER_WORKER: usize = 2;
+
+impl Slot {
+    pub(crate) fn adopt(&mut self, owner: Connection, worker: String, done: Done) {
+        self.leased = None;
+        self.owner = Some(owner);
+        self.part = Some(CommittedMicrobatch { digest: done.digest, worker, statistics: done.statistics });
+    }
+}
+
+impl OpenStep {
+    fn is_attempt(&self, step: u64, attempt: u32) -> bool {
+        self.plan.step == step && self.plan.attempt == attempt
+    }
+
+    fn statistics(&self) -> Statistics {
+        let mut total = Statistics::default();
+        self.slots.iter().filter_map(|slot| slot.part.as_ref()).for_each(|part| total.add(&part.statistics));
+        total
+    }
+
+    fn sum_of_digests(&self) -> u64 {
+        self.slots.iter().filter_map(|slot| slot.part.as_ref()).fold(0, |sum, part| sum.wrapping_add(part.digest))
+    }
+
+    fn table(&self) -> Vec<Owned> {
+        let row = |(microbatch, slot): (u32, &Slot)| {
+            let part = slot.part.clone()?;
+            Some(Owned { microbatch, worker: part.worker, digest: part.digest, statistics: part.statistics })
+        };
+        (0u32..).zip(&self.slots).filter_map(row).collect()
+    }
+}
+
+/// Takes every decision that is due in the open step.
+pub(crate) fn proceed(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    let Phase::Step(open) = &state.phase else { return };
+    match &open.progress {
+        Progress::Leasing if open.participants.is_empty() => state.phase = Phase::Boundary,
+        Progress::Leasing if open.slots.iter().all(|slot| slot.owner.is_some()) => judge(state, actions),
+        Progress::Leasing => lease(state, actions),
+        Progress::Reducing { .. } => decide(state, now_ms, actions),
+        Progress::Appending => {}
+    }
+}
+
+fn lease(state: &mut State, actions: &mut Vec<Action>) {
+    let State { phase: Phase::Step(open), members, .. } = state else { return };
+    let open = &mut **open;
+    let (step, attempt) = (open.plan.step, open.plan.attempt);
+    // Round by round, so that the first leases are spread over all workers.
+    for round in 1..=LEASES_PER_WORKER {
+        for &connection in &open.participants {
+            let Some(member) = members.get_mut(&connection) else { continue };
+            let free = (0u32..).zip(&mut open.slots).find(|(_, slot)| slot.owner.is_none() && slot.leased.is_none());
+            let Some((microbatch, slot)) = free else { return };
+            if member.leases.len() < round {
+                slot.leased = Some(connection);
+                member.leases.insert(microbatch);
+                actions.push(Action::Send(connection, Order::Lease { step, attempt, microbatch }));
+            }
+        }
+    }
+}
+
+/// R1: the first result of a microbatch is kept, every other one dropped.
+pub(crate) fn done(state: &mut State, connection: Connection, done: Done, actions: &mut Vec<Action>) {
+    let (step, attempt, microbatch) = (done.step, done.attempt, done.microbatch);
+    let State { phase, members, .. } = state;
+    let Some(member) = members.get_mut(&connection) else { return };
+    if let Phase::Step(open) = phase
+        && open.is_attempt(step, attempt)
+        && open.progress == Progress::Leasing
+        && open.participants.contains(&connection)
+    {
+        member.leases.remove(&microbatch);
+        if let Some(slot) = open.slots.get_mut(microbatch as usize)
+            && slot.owner.is_none()
+        {
+            slot.adopt(connection, member.worker.clone(), done);
+            return actions.push(Action::Send(connection, Order::Keep { step, attempt, microbatch }));
+        }
+    }
+    actions.push(Action::Send(connection, Order::Drop { step, attempt, microbatch }));
+}
+
+/// All microbatches are done: is the sum exact? The decision depends on their magnitudes alone, never on timing.
+fn judge(state: &mut State, actions: &mut Vec<Action>) {
+    let Phase::Step(open) = &state.phase else { return };
+    let total = open.statistics();
+    let step = open.plan.step;
+    match exponents::judge(&total.magnitudes, &open.plan.exponents, open.plan.bits) {
+        Verdict::Fits => reduce(state, actions),
+        _ if open.replay => {
+            let reason = format!("replay of step {step} does not fit the recorded exponents: arithmetic differs here");
+            stop(state, reason, actions);
+        }
+        Verdict::Again(reason) => {
+            let mut magnitudes = state.journal.magnitudes.clone();
+            exponents::remember(&mut magnitudes, &total.magnitudes);
+            let bits = open.plan.bits;
+            let exponents = magnitudes.iter().map(|&m| exponents::exponent(m, bits)).collect();
+            let scale_log2 = open.plan.scale_log2;
+            retry(state, scale_log2, exponents, reason, actions);
+        }
+        Verdict::NotFinite if open.plan.scale_log2 > 0 => {
+            let (scale_log2, exponents) = (open.plan.scale_log2 - 1, open.plan.exponents.clone());
+            retry(state, scale_log2, exponents, "a gradient is not finite: half the loss scale".to_owned(), actions);
+        }
+        Verdict::NotFinite => {
+            let culprit = culprits(state, open);
+            stop(state, format!("step {step}: a gradient is not finite in {culprit}"), actions);
+        }
+    }
+}
+
+fn retry(state: &mut State, scale_log2: i32, exponents: Vec<i32>, reason: String, actions: &mut Vec<Action>) {
+    let Phase::Step(open) = &mut state.phase else { return };
+    open.progress = Progress::Appending;
+    let (step, attempt) = (open.plan.step, open.plan.attempt + 1);
+    actions.push(Action::Append(Record::Retry(Retry { step, attempt, scale_log2, exponents, reason })));
+}
+
+/// The microbatches with a gradient that is not finite, and their samples, in words.
+fn culprits(state: &State, open: &OpenStep) -> String {
+    let samples = state.setup.schedule.samples();
+    let microbatches = state.setup.schedule.microbatches(open.plan.step);
+    let name = |k: usize| {
+        let ids: Vec<&str> = microbatches[k].iter().map(|&index| samples[index as usize].id.as_str()).collect();
+        format!("microbatch {k} (samples {})", ids.join(", "))
+    };
+    let is_bad = |slot: &Slot| slot.part.as_ref().is_some_and(|part| part.statistics.magnitudes.contains(&NOT_FINITE));
+    let named: Vec<String> = (0..open.slots.len()).filter(|&k| is_bad(&open.slots[k])).map(name).collect();
+    named.join("; ")
+}
+
+/// Every microbatch has one live owner: form a new group. R5: a group is never used again.
+fn reduce(state: &mut State, actions: &mut Vec<Action>) {
+    state.generation += 1;
+    let group = Group { epoch: state.journal.epoch, generation: state.generation };
+    let Phase::Step(open) = &mut state.phase else { return };
+    let table = open.table();
+    let members = open.participants.clone();
+    let world_size = members.len() as u32;
+    for (rank, &connection) in (0u32..).zip(&members) {
+        let (step, attempt, table) = (open.plan.step, open.plan.attempt, table.clone());
+        actions.push(Action::Send(connection, Order::Reduce { group, step, attempt, rank, world_size, table }));
+    }
+    open.progress = Progress::Reducing { group, members, broken: Default::default() };
+}
+
+/// R5: a failed all-reduce keeps the sum.
+pub(crate) fn broken(state: &mut State, connection: Connection, broken_group: Group, actions: &mut Vec<Action>) {
+    let Phase::Step(open) = &mut state.phase else { return };
+    if let Progress::Reducing { group, members, broken } = &mut open.progress
+        && *group == broken_group
+        && members.contains(&connection)
+    {
+        broken.insert(connection);
+        abort(open, actions);
+    }
+}
+
+/// Tells those that still wait in the group to stop.
+fn abort(open: &OpenStep, actions: &mut Vec<Action>) {
+    let Progress::Reducing { group, members, broken } = &open.progress else { return };
+    let waits = |connection: &&Connection| !broken.contains(connection) && !open.ready.contains_key(connection);
+    for &connection in members.iter().filter(waits) {
+        actions.push(Action::Send(connection, Order::Abort(*group)));
+    }
+}
+
+/// A worker has the step in its shadow.
+pub(crate) fn ready(state: &mut State, connection: Connection, ready: Ready) {
+    let Phase::Step(open) = &mut state.phase else { return };
+    let Progress::Reducing { members, .. } = &open.progress else { return };
+    if !open.is_attempt(ready.step, ready.attempt) || !members.contains(&connection) {
+        return; // I6: a stale report
+    }
+    open.ready.insert(connection, ready);
+}
+
+/// A worker comes back with the step in its shadow: after the coordinator was lost, or after a broken stream (R4).
+pub(crate) fn ready_in_hello(state: &mut State, connection: Connection, ready: Ready, actions: &mut Vec<Action>) {
+    let worker = state.members.get(&connection).map(|member| member.worker.clone()).unwrap_or_default();
+    let held = Held { step: ready.step, state: ready.state };
+    if let Some(known) = state.journal.state(ready.step) {
+        if known != ready.state {
+            let what = format!("step {}: state {} is not the committed {known}", ready.step, ready.state);
+            return disagreement(state, &what, &[worker], actions);
+        }
+        if let Some(member) = state.members.get_mut(&connection)
+            && member.held.is_some_and(|held| held.step + 1 == ready.step)
+        {
+            member.held = Some(held);
+            member.offer = None;
+            actions.push(Action::Send(connection, Order::Commit { step: ready.step, state: ready.state }));
+        }
+        return;
+    }
+    adopt_ready(state, connection, ready);
+}
+
+/// Makes the open step from a READY and its table, if they are of the current attempt.
+fn adopt_ready(state: &mut State, connection: Connection, ready: Ready) {
+    if ready.step != state.journal.committed() + 1 {
+        return;
+    }
+    if matches!(&state.phase, Phase::Step(open) if matches!(open.progress, Progress::Appending))
+        || matches!(state.phase, Phase::Ending | Phase::Over)
+    {
+        return;
+    }
+    let plan = state.plan(ready.step);
+    let offered = state.members.get_mut(&connection).and_then(|member| member.offer.take()).map(|offer| offer.plan);
+    let complete = ready.table.len() == plan.microbatches as usize;
+    if ready.attempt != plan.attempt || offered != Some(plan.hash) || !complete {
+        return;
+    }
+    let mut slots = vec![Slot::default(); plan.microbatches as usize];
+    for row in &ready.table {
+        let Some(slot) = slots.get_mut(row.microbatch as usize) else { return };
+        let part =
+            CommittedMicrobatch { digest: row.digest, worker: row.worker.clone(), statistics: row.statistics.clone() };
+        slot.owner = Some(connection);
+        slot.part = Some(part);
+    }
+    if slots.iter().any(|slot| slot.part.is_none()) {
+        return;
+    }
+    let group = Group { epoch: state.journal.epoch, generation: state.generation };
+    let members = std::collections::BTreeSet::from([connection]);
+    let progress = Progress::Reducing { group, members: members.clone(), broken: Default::default() };
+    let ready = BTreeMap::from([(connection, ready)]);
+    let open = OpenStep { plan, replay: false, participants: members, slots, ready, progress };
+    state.phase = Phase::Step(Box::new(open));
+}
+
+/// R2: commit when every live member of the group is READY, or waits for a Fetch while a READY lives.
+fn decide(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    let Phase::Step(open) = &mut state.phase else { return };
+    let Progress::Reducing { members, broken, .. } = &open.progress else { return };
+    if !members.iter().all(|c| open.ready.contains_key(c) || broken.contains(c)) {
+        return;
+    }
+    if open.ready.is_empty() {
+        open.progress = Progress::Leasing;
+        free_orphans(open);
+        let message =
+            format!("step {}: the reduction broke; what only a lost worker had is leased again", open.plan.step);
+        return actions.push(Action::Note(message));
+    }
+    agree(state, now_ms, actions);
+}
+
+fn agree(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    let State { phase: Phase::Step(open), members, journal, .. } = state else { return };
+    let expected = open.sum_of_digests();
+    let name = |connection: &Connection| members.get(connection).map(|m| m.worker.clone()).unwrap_or_default();
+    let step = open.plan.step;
+    let wrong: Vec<String> =
+        open.ready.iter().filter(|(_, r)| r.sum_digest != expected).map(|(c, _)| name(c)).collect();
+    if !wrong.is_empty() {
+        let what = format!("step {step}: the digest of the reduced sum is not the sum of the microbatches' digests");
+        return disagreement(state, &what, &wrong, actions);
+    }
+    let first = open.ready.values().next().expect("agree is called with at least one READY").clone();
+    if open.ready.values().any(|ready| ready.state != first.state) {
+        let all: Vec<String> = open.ready.iter().map(|(c, ready)| format!("{} ({})", name(c), ready.state)).collect();
+        let what = format!("step {step}: the states after the step differ although the sums agree");
+        return disagreement(state, &what, &all, actions);
+    }
+    if open.replay {
+        let known = &journal.commits[step as usize - 1];
+        if known.sum_digest != expected || known.state != first.state {
+            let all: Vec<String> = open.ready.keys().map(name).collect();
+            let what = format!("replay of step {step} gives state {}, the journal has {}", first.state, known.state);
+            return disagreement(state, &what, &all, actions);
+        }
+        return committed(state, step, first.state, actions);
+    }
+    let parts = (0u32..).zip(&open.slots).filter_map(|(k, slot)| Some((k, slot.part.clone()?))).collect();
+    let commit = Commit {
+        step,
+        attempt: open.plan.attempt,
+        time_ms: now_ms,
+        plan: open.plan.hash,
+        microbatches: parts,
+        sum_digest: expected,
+        state: first.state,
+        gradient_norm_bits: first.gradient_norm_bits,
+    };
+    open.progress = Progress::Appending;
+    actions.push(Action::Append(Record::Commit(Box::new(commit))));
+}
+
+/// The step is durable (or replayed): those that are READY flip, the others fetch at the boundary.
+pub(crate) fn committed(state: &mut State, step: u64, digest: Digest, actions: &mut Vec<Action>) {
+    let Phase::Step(open) = std::mem::replace(&mut state.phase, Phase::Boundary) else { return };
+    for (connection, ready) in open.ready {
+        if let Some(member) = state.members.get_mut(&connection)
+            && ready.state == digest
+        {
+            member.held = Some(Held { step, state: digest });
+            member.leases.clear();
+            actions.push(Action::Send(connection, Order::Commit { step, state: digest }));
+        }
+    }
+}
+
+/// A worker of the open step is gone: its leases and, until a READY lives, its microbatches are free again.
+pub(crate) fn member_lost(state: &mut State, connection: Connection, actions: &mut Vec<Action>) {
+    let Phase::Step(open) = &mut state.phase else { return };
+    if open.progress == Progress::Appending || !open.participants.remove(&connection) {
+        return;
+    }
+    open.ready.remove(&connection);
+    for slot in &mut open.slots {
+        if slot.leased == Some(connection) {
+            slot.leased = None;
+        }
+        // The parts of a lost worker stay in the table while a READY may live: the Commit names who computed them.
+        if slot.owner == Some(connection) && open.progress == Progress::Leasing {
+            *slot = Slot::default();
+        }
+    }
+    if let Progress::Reducing { members, broken, .. } = &mut open.progress {
+        members.remove(&connection);
+        broken.remove(&connection);
+        abort(open, actions);
+    }
+}
+
+/// Frees what dead owners had, now that it is sure that no READY lives.
+fn free_orphans(open: &mut OpenStep) {
+    let OpenStep { slots, participants, .. } = open;
+    for slot in slots.iter_mut().filter(|slot| slot.owner.is_some_and(|owner| !participants.contains(&owner))) {
+        *slot = Slot::default();
+    }
+}
