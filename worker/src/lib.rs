@@ -1,1 +1,4 @@
 //! .
+
+pub mod collectives;
+mod ffi;
