@@ -20,9 +20,13 @@ fn i2_steps_are_contiguous(state: &State) -> Result<(), String> {
     contiguous.then_some(()).ok_or(format!("I2: step {} is open after {committed} commits", open.plan.step))
 }
 
-/// I6: who takes part is connected, not fenced, and holds the state before the step.
+/// I6: who takes part is connected, not fenced, and holds the state before the step. Once the append is in flight the
+/// decision is made, and nobody takes part any more.
 fn i6_only_live_holders_influence_state(state: &State) -> Result<(), String> {
     let Phase::Step(open) = &state.phase else { return Ok(()) };
+    if open.progress == Progress::Appending {
+        return Ok(());
+    }
     for connection in &open.participants {
         let member = state.members.get(connection).ok_or("I6: a lost worker takes part".to_owned())?;
         if member.fenced || member.held.is_none_or(|held| held.step + 1 != open.plan.step) {

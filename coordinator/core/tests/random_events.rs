@@ -1,0 +1,100 @@
+//! Random histories over the pure core: joins, deaths, broken streams, coordinator crashes, lost appends. After every
+//! event the core checks its own invariants; at the end the run must be the undisturbed one (I1, I2, I4, I5, I6, I9).
+
+mod fleet;
+
+use coordinator_core::{Digest, End, Event, audit};
+use fleet::{World, setup};
+use proptest::prelude::*;
+
+/// More than any history without faults needs.
+const STEPS_TO_FINISH: usize = 20_000;
+
+fn run_to_its_end(world: &mut World, workers: usize) {
+    for choice in 0..STEPS_TO_FINISH {
+        if world.end.is_some() {
+            return;
+        }
+        while world.workers() < workers {
+            world.spawn();
+        }
+        world.step((choice as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32);
+    }
+    panic!("the run does not end once faults stop: {:?}", coordinator_core::reason::why(&world.state));
+}
+
+fn undisturbed(workers: usize) -> Vec<Digest> {
+    let mut world = World::new();
+    run_to_its_end(&mut world, workers);
+    assert_eq!(world.end, Some(End::Finished));
+    world.digests()
+}
+
+fn assert_proven(world: &World) {
+    let mut records = world.records.clone();
+    let (steps, samples) = (setup().schedule.steps(), setup().schedule.samples().len() as u64);
+    let zero = Digest([0; 32]);
+    let open = coordinator_core::Record::Open { version: 1, config: zero, data: zero, base: zero, samples, steps };
+    records.insert(0, open);
+    let report = audit::audit(setup(), &records, &Default::default());
+    assert_eq!(report.faults, Vec::<String>::new());
+    assert_eq!((report.steps, report.epochs, report.duplicates, report.missing), (steps, 2, 0, 0));
+    assert_eq!(report.samples, 2 * samples);
+}
+
+#[test]
+fn i4_one_to_eight_workers_commit_the_same_states() {
+    let reference = undisturbed(1);
+    assert_eq!(reference.len() as u64, setup().schedule.steps());
+    for workers in 2..=8 {
+        assert_eq!(undisturbed(workers), reference, "{workers} workers");
+    }
+}
+
+#[test]
+fn a_drained_run_is_saved_and_goes_on_to_the_same_end() {
+    let reference = undisturbed(2);
+    let mut world = World::new();
+    world.spawn();
+    while world.digests().len() < 4 {
+        world.step(0);
+    }
+    world.apply(Event::Drain);
+    while world.end.is_none() {
+        world.step(0);
+    }
+    assert_eq!(world.end, Some(End::Drained));
+    let last = world.digests().len() as u64;
+    assert!(world.state.journal().committed() == last);
+    let saved = |record: &coordinator_core::Record| matches!(record, coordinator_core::Record::Checkpoint { step, .. } if *step == last);
+    assert!(world.records.iter().any(saved), "the drained state is saved");
+    world.end = None;
+    world.crash(0);
+    run_to_its_end(&mut world, 1);
+    assert_eq!(world.digests(), reference);
+    assert_proven(&world);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_history_of_faults_changes_the_outcome(history in prop::collection::vec((0u8..40, any::<u64>()), 0..400)) {
+        let mut world = World::new();
+        for (kind, choice) in history {
+            match kind {
+                0 => world.kill(choice),
+                1 => world.disconnect(choice),
+                2 => world.crash(choice),
+                3 | 4 if world.workers() < 5 => world.spawn(),
+                5 => world.apply(Event::Tick),
+                _ => drop(world.step(choice)),
+            }
+            prop_assert!(!matches!(world.end, Some(End::Stopped(_))), "{:?}", world.end);
+        }
+        run_to_its_end(&mut world, 2);
+        prop_assert_eq!(world.end.clone(), Some(End::Finished));
+        prop_assert_eq!(world.digests(), undisturbed(1));
+        assert_proven(&world);
+    }
+}
