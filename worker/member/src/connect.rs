@@ -1,0 +1,149 @@
+//! Reaching the coordinator and other workers: addresses, time limits, the join token, waiting between attempts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use polya_proto::v1::coordinator_client::CoordinatorClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// A channel that presents the join token with every call.
+pub(crate) type Authorized = InterceptedService<Channel, Token>;
+
+/// A dead or unreachable host: that long for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// A silent host is asked this often, and lost when it gives no answer for [`ALIVE_LIMIT`].
+const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const ALIVE_LIMIT: Duration = Duration::from_secs(5);
+/// Leases, tables and what a worker holds, for a thousand tensors and many microbatches.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// The join token of the run, if it has one. Never printed.
+#[derive(Clone, Default)]
+pub(crate) struct Token(Option<MetadataValue<Ascii>>);
+
+impl Token {
+    pub(crate) fn new(token: Option<&str>) -> Result<Token, String> {
+        let header = |token: &str| MetadataValue::try_from(format!("Bearer {token}"));
+        let header =
+            token.map(header).transpose().map_err(|_| "the join token is not plain text on one line".to_owned())?;
+        Ok(Token(header))
+    }
+
+    /// Refuses a call without the token. Compares digests, so that time says nothing about the token.
+    pub(crate) fn check(&self, request: &Request<()>) -> Result<(), Status> {
+        let Some(expected) = &self.0 else { return Ok(()) };
+        let given = request.metadata().get("authorization").map_or(&[][..], MetadataValue::as_bytes);
+        if blake3::hash(given) == blake3::hash(expected.as_bytes()) {
+            return Ok(());
+        }
+        Err(Status::unauthenticated("the join token is missing or wrong"))
+    }
+}
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            request.metadata_mut().insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The coordinator, and the address of this machine on the way to it.
+pub(crate) async fn dial(address: String, token: Token) -> Result<(CoordinatorClient<Authorized>, IpAddr), String> {
+    let channel = channel(&address).await?;
+    let host = route(&address).await.map_err(|error| format!("no route to {address}: {error}"))?;
+    let client = CoordinatorClient::with_interceptor(channel, token)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Ok((client, host))
+}
+
+/// A connection to `host:port`.
+pub(crate) async fn channel(address: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| format!("{address}: {error}"))?;
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(ALIVE_INTERVAL)
+        .keep_alive_timeout(ALIVE_LIMIT)
+        .keep_alive_while_idle(true);
+    endpoint.connect().await.map_err(|error| chain(&error))
+}
+
+/// The local address that packets to `address` leave from. Nothing is sent.
+async fn route(address: &str) -> std::io::Result<IpAddr> {
+    let target = tokio::net::lookup_host(address).await?.next();
+    let target = target.ok_or_else(|| std::io::Error::other("the name has no address"))?;
+    let any: SocketAddr = if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = tokio::net::UdpSocket::bind(any).await?;
+    socket.connect(target).await?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// An error with its causes: the outermost alone says `transport error`.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words = format!("{words}: {inner}");
+        cause = inner.source();
+    }
+    words
+}
+
+/// Waits between attempts: 50 ms, doubled up to 2 s.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff(u32);
+
+impl Backoff {
+    pub(crate) fn next(&mut self) -> Duration {
+        let wait = Duration::from_millis(50) * 2u32.pow(self.0.min(6));
+        self.0 += 1;
+        wait.min(Duration::from_secs(2))
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.0 = 0;
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_two_seconds() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<u128> = (0..8).map(|_| backoff.next().as_millis()).collect();
+        assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+        backoff.reset();
+        assert_eq!(backoff.next().as_millis(), 50);
+    }
+
+    #[test]
+    fn a_call_without_the_token_is_refused() {
+        let mut token = Token::new(Some("secret")).unwrap();
+        assert!(token.check(&Request::new(())).is_err());
+        let other = Token::new(Some("other")).unwrap().call(Request::new(())).unwrap();
+        assert!(token.check(&other).is_err());
+        let right = token.call(Request::new(())).unwrap();
+        assert!(token.check(&right).is_ok());
+        assert!(Token::default().check(&other).is_ok(), "a run without a token takes everybody");
+        assert!(Token::new(Some("two\nlines")).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_route_to_loopback_is_loopback() {
+        assert_eq!(route("127.0.0.1:9").await.unwrap(), IpAddr::from([127, 0, 0, 1]));
+        assert!(channel("127.0.0.1:1").await.unwrap_err().contains("refused"));
+    }
+}

@@ -1,0 +1,568 @@
+//! What a worker does about each thing that happens, without a clock, a socket or a tensor.
+//!
+//! States: IDLE(s) -> WORK(t, a, sum) -> REDUCING(G) -> READY(t, a, D, S_t) -> IDLE(t). The rules R1 to R8 are those of
+//! docs/architecture.md, "The commit"; each is cited where it is kept. The state here is the one after all jobs that were
+//! handed to the trainer: they run in order, and one that fails (a broken all-reduce aside) ends the process.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use polya_proto::exit;
+use polya_proto::v1::coordinator_message::Body as Order;
+use polya_proto::v1::worker_message::Body as Message;
+use polya_proto::v1::{
+    Broken, Commit, Done, Drop, Evaluate, Failed, Fence, Fetch, Group, Hello, Idle, Keep, Lease, Load, Plan, Ready,
+    Reduce, Save, Settings, Welcome,
+};
+
+use crate::Outcome;
+use crate::job::{Job, Report};
+use crate::trainer::{StateDigest, StateFiles, TrainerError};
+
+/// What to do now, in order.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Tell the coordinator. Lost if there is no stream: the next Hello says it all.
+    Send(Message),
+    /// Hand to the trainer's thread.
+    Job(Job),
+    /// Call the trainer's abort handle, past the queue.
+    Abort(Group),
+    /// Get a state, then call [`Machine::downloaded`] with the ticket.
+    Download { ticket: u64, step: u64, source: Source },
+    /// Send a state to the coordinator.
+    Upload { step: u64, files: StateFiles },
+    /// End this stream and come again with a Hello. `fault`: wait first.
+    Reconnect { reason: String, fault: bool },
+    /// End the process.
+    Exit(Outcome),
+}
+
+/// Where a state comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Source {
+    /// A checkpoint, through the coordinator.
+    Coordinator,
+    /// Another worker.
+    Peer(String),
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// No step is open. The state, if any, is in `held`.
+    Idle,
+    Work(Work),
+    Reducing(Work, Reduce),
+    Ready(Work, Ready),
+}
+
+/// The sum of one attempt and what may still come into it.
+#[derive(Debug)]
+struct Work {
+    /// Distinguishes this sum from every other of this process.
+    id: u64,
+    plan: Plan,
+    kept: BTreeMap<u32, Done>,
+    /// Done, neither kept nor dropped yet.
+    done: BTreeMap<u32, Done>,
+    leases: VecDeque<Lease>,
+}
+
+#[derive(Debug)]
+struct Computing {
+    work: u64,
+    microbatch: u32,
+    /// Its stream is gone or the lease was withdrawn.
+    void: bool,
+}
+
+/// Who the worker is, for every Hello.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Identity {
+    pub(crate) worker: String,
+    pub(crate) incarnation: u64,
+    pub(crate) process: u32,
+    pub(crate) host: String,
+    pub(crate) peer_address: String,
+    pub(crate) software: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) identity: Identity,
+    settings: Option<Settings>,
+    /// R6: the highest coordinator epoch seen, and the last group within it.
+    epoch: u64,
+    generation: u64,
+    held: Option<Idle>,
+    phase: Phase,
+    computing: Option<Computing>,
+    /// The order that a running download belongs to, and the digest it should have.
+    fetching: Option<(u64, u64, Vec<u8>, Source)>,
+    session: u64,
+    counter: u64,
+}
+
+impl Machine {
+    pub(crate) fn new(identity: Identity) -> Machine {
+        Machine {
+            identity,
+            settings: None,
+            epoch: 0,
+            generation: 0,
+            held: None,
+            phase: Phase::Idle,
+            computing: None,
+            fetching: None,
+            session: 0,
+            counter: 0,
+        }
+    }
+
+    /// Whether a Hello now would say what the worker holds. Not in an all-reduce: it may become READY any moment.
+    pub(crate) fn is_presentable(&self) -> bool {
+        !matches!(self.phase, Phase::Reducing(..))
+    }
+
+    /// Whether the coordinator has accepted this process at least once.
+    pub(crate) fn is_member(&self) -> bool {
+        self.settings.is_some()
+    }
+
+    /// What the worker is and holds (R4, R8).
+    pub(crate) fn hello(&self) -> Hello {
+        let identity = &self.identity;
+        let mut hello = Hello {
+            protocol_version: polya_proto::PROTOCOL_VERSION,
+            worker: identity.worker.clone(),
+            incarnation: identity.incarnation,
+            process: identity.process,
+            host: identity.host.clone(),
+            peer_address: identity.peer_address.clone(),
+            software: identity.software.clone(),
+            idle: self.held.clone(),
+            ..Hello::default()
+        };
+        if let Phase::Work(work) | Phase::Ready(work, _) = &self.phase {
+            hello.step = work.plan.step;
+            hello.attempt = work.plan.attempt;
+            hello.plan_hash = work.plan.hash.clone();
+            hello.kept = work.kept.values().cloned().collect();
+        }
+        if let Phase::Ready(_, ready) = &self.phase {
+            hello.ready = Some(ready.clone());
+        }
+        hello
+    }
+
+    /// The stream is gone: leases and unkept results are void, sum and READY stay (R4, R8).
+    pub(crate) fn link_lost(&mut self) -> Vec<Effect> {
+        self.session += 1;
+        self.fetching = None;
+        if let Some(computing) = &mut self.computing {
+            computing.void = true;
+        }
+        let (Phase::Work(work) | Phase::Ready(work, _)) = &mut self.phase else { return vec![] };
+        work.leases.clear();
+        std::mem::take(&mut work.done).into_keys().map(|microbatch| Effect::Job(Job::Discard { microbatch })).collect()
+    }
+
+    /// An order of the coordinator.
+    pub(crate) fn order(&mut self, order: Order) -> Vec<Effect> {
+        let result = match order {
+            Order::Welcome(welcome) => self.welcome(welcome),
+            Order::Refuse(refuse) => Ok(vec![leave(refuse.exit_code, format!("refused: {}", refuse.reason))]),
+            Order::Leave(order) => Ok(vec![leave(order.exit_code, order.reason)]),
+            Order::Load(load) => Ok(self.load(load)),
+            Order::Fetch(fetch) => self.fetch(fetch),
+            Order::Plan(plan) => self.plan(plan),
+            Order::Lease(lease) => self.lease(lease),
+            Order::Keep(keep) => self.keep(&keep),
+            Order::Drop(drop) => Ok(self.drop(&drop)),
+            Order::Reduce(reduce) => self.reduce(reduce),
+            Order::Abort(abort) => Ok(abort.group.map(Effect::Abort).into_iter().collect()),
+            Order::Commit(commit) => self.commit(&commit),
+            Order::Save(save) => self.save(&save),
+            Order::Evaluate(evaluate) => self.evaluate(evaluate),
+            Order::Fence(fence) => Ok(self.fence(fence)),
+        };
+        // An order that cannot be meant for what this worker holds: tell the coordinator what that is.
+        result.unwrap_or_else(|reason| vec![Effect::Reconnect { reason, fault: true }])
+    }
+
+    fn welcome(&mut self, welcome: Welcome) -> Result<Vec<Effect>, String> {
+        if welcome.coordinator_epoch < self.epoch {
+            let (known, this) = (self.epoch, welcome.coordinator_epoch);
+            return Err(format!("this coordinator is of epoch {this}, the run has seen {known}")); // R6
+        }
+        if welcome.coordinator_epoch > self.epoch {
+            self.epoch = welcome.coordinator_epoch;
+            self.generation = 0;
+        }
+        let Some(settings) = welcome.settings else { return Err("a Welcome without settings".to_owned()) };
+        match &self.settings {
+            None => {
+                self.settings = Some(settings.clone());
+                Ok(vec![Effect::Job(Job::Build(Box::new(settings)))])
+            }
+            Some(known) if same_model(known, &settings) => Ok(vec![]),
+            Some(_) => {
+                let reason = "the run's settings are not those this process was built for".to_owned();
+                Ok(vec![leave(exit::LEFT, reason)])
+            }
+        }
+    }
+
+    fn load(&mut self, load: Load) -> Vec<Effect> {
+        if load.step > 0 {
+            return self.download(load.step, load.state_digest, Source::Coordinator);
+        }
+        let mut effects = self.drop_work();
+        self.fetching = None;
+        self.held = None;
+        effects.push(Effect::Job(Job::Initial));
+        effects
+    }
+
+    fn fetch(&mut self, fetch: Fetch) -> Result<Vec<Effect>, String> {
+        match &self.phase {
+            Phase::Ready(work, _) if fetch.step < work.plan.step => {
+                Err(format!("told to fetch step {} while READY({})", fetch.step, work.plan.step)) // R4
+            }
+            _ => Ok(self.download(fetch.step, fetch.state_digest, Source::Peer(fetch.peer_address))),
+        }
+    }
+
+    /// What is held, READY included, stays until the new state is here.
+    fn download(&mut self, step: u64, expected: Vec<u8>, source: Source) -> Vec<Effect> {
+        let ticket = self.count();
+        self.fetching = Some((ticket, step, expected, source.clone()));
+        vec![Effect::Download { ticket, step, source }]
+    }
+
+    /// A download is over.
+    pub(crate) fn downloaded(&mut self, ticket: u64, result: Result<StateFiles, String>) -> Vec<Effect> {
+        let Some((_, step, expected, source)) = self.fetching.take_if(|(current, ..)| *current == ticket) else {
+            return vec![]; // of a stream that is gone
+        };
+        match result {
+            Ok(files) => {
+                let mut effects = self.drop_work();
+                self.held = None;
+                effects.push(Effect::Job(Job::Load { step, files, expected, source: source.name() }));
+                effects
+            }
+            Err(reason) => {
+                let reason = format!("no state of step {step} from {}: {reason}", source.name());
+                vec![Effect::Reconnect { reason, fault: true }]
+            }
+        }
+    }
+
+    fn plan(&mut self, plan: Plan) -> Result<Vec<Effect>, String> {
+        if plan.coordinator_epoch < self.epoch {
+            return Err(format!("a plan of epoch {}, the run is at {}", plan.coordinator_epoch, self.epoch)); // R6
+        }
+        if self.held.as_ref().map(|held| held.step + 1) != Some(plan.step) {
+            return Err(format!("a plan of step {}, but the state here is {}", plan.step, self.describe_held()));
+        }
+        if let Phase::Ready(work, _) = &self.phase
+            && plan.attempt <= work.plan.attempt
+        {
+            return Err(format!("a plan of attempt {} while READY({})", plan.attempt, work.plan.attempt)); // R4
+        }
+        let mut effects = self.drop_work();
+        let id = self.count();
+        self.phase =
+            Phase::Work(Work { id, plan, kept: BTreeMap::new(), done: BTreeMap::new(), leases: VecDeque::new() });
+        effects.push(Effect::Job(Job::Clear));
+        Ok(effects)
+    }
+
+    fn lease(&mut self, lease: Lease) -> Result<Vec<Effect>, String> {
+        let Phase::Work(work) = &mut self.phase else {
+            return Err(format!("a lease of step {} without a plan to work on", lease.step));
+        };
+        let k = lease.microbatch;
+        if !is_of(&work.plan, lease.step, lease.attempt) {
+            return Err(format!("a lease of step {}, attempt {}, which is not planned", lease.step, lease.attempt));
+        }
+        if work.kept.contains_key(&k) || work.done.contains_key(&k) {
+            return Err(format!("microbatch {k} is leased again, it is here"));
+        }
+        work.leases.push_back(lease);
+        Ok(self.next_compute())
+    }
+
+    /// One microbatch at a time, so that those behind it can be withdrawn.
+    fn next_compute(&mut self) -> Vec<Effect> {
+        let Phase::Work(work) = &mut self.phase else { return vec![] };
+        if self.computing.is_some() {
+            return vec![];
+        }
+        let Some(lease) = work.leases.pop_front() else { return vec![] };
+        self.computing = Some(Computing { work: work.id, microbatch: lease.microbatch, void: false });
+        vec![Effect::Job(Job::Compute { work: work.id, plan: work.plan.clone(), lease })]
+    }
+
+    fn computed(&mut self, work_id: u64, done: Done) -> Vec<Effect> {
+        let void = self.computing.take().is_none_or(|computing| computing.void);
+        let mut effects = Vec::new();
+        if let Phase::Work(work) = &mut self.phase
+            && work.id == work_id
+        {
+            if void {
+                effects.push(Effect::Job(Job::Discard { microbatch: done.microbatch }));
+            } else {
+                work.done.insert(done.microbatch, done.clone());
+                effects.push(Effect::Send(Message::Done(done)));
+            }
+        }
+        effects.extend(self.next_compute());
+        effects
+    }
+
+    /// R1: only what is kept comes into the sum.
+    fn keep(&mut self, keep: &Keep) -> Result<Vec<Effect>, String> {
+        let k = keep.microbatch;
+        let Phase::Work(work) = &mut self.phase else { return Ok(vec![]) };
+        if !is_of(&work.plan, keep.step, keep.attempt) {
+            return Ok(vec![]); // of an attempt that is over
+        }
+        let Some(done) = work.done.remove(&k) else { return Err(format!("told to keep microbatch {k}, not here")) };
+        work.kept.insert(k, done);
+        Ok(vec![Effect::Job(Job::Keep { microbatch: k })])
+    }
+
+    fn drop(&mut self, drop: &Drop) -> Vec<Effect> {
+        let Phase::Work(work) = &mut self.phase else { return vec![] };
+        if !is_of(&work.plan, drop.step, drop.attempt) {
+            return vec![];
+        }
+        let k = drop.microbatch;
+        work.leases.retain(|lease| lease.microbatch != k);
+        if let Some(computing) = &mut self.computing
+            && (computing.work, computing.microbatch) == (work.id, k)
+        {
+            computing.void = true;
+        }
+        work.done.remove(&k).map(|_| Effect::Job(Job::Discard { microbatch: k })).into_iter().collect()
+    }
+
+    fn reduce(&mut self, reduce: Reduce) -> Result<Vec<Effect>, String> {
+        let Some(group) = reduce.group else { return Err("a Reduce without a group".to_owned()) };
+        if group.epoch != self.epoch || group.generation <= self.generation {
+            let (epoch, generation) = (self.epoch, self.generation);
+            return Err(format!("group {}/{} after {epoch}/{generation}", group.epoch, group.generation)); // R5, R6
+        }
+        let Phase::Work(work) = &self.phase else {
+            return Err("told to reduce without a sum".to_owned()); // R5: a READY joins no new group
+        };
+        if !is_of(&work.plan, reduce.step, reduce.attempt) {
+            return Err(format!("told to reduce step {}, attempt {}", reduce.step, reduce.attempt));
+        }
+        let mine: BTreeMap<u32, u64> = reduce
+            .table
+            .iter()
+            .filter(|row| row.worker == self.identity.worker)
+            .map(|row| (row.microbatch, row.digest))
+            .collect();
+        let kept: BTreeMap<u32, u64> = work.kept.iter().map(|(k, done)| (*k, done.digest)).collect();
+        if mine != kept {
+            return Err(format!("the table says that this sum holds {:?}, it holds {:?}", mine.keys(), kept.keys()));
+        }
+        self.generation = group.generation;
+        let Phase::Work(work) = std::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(vec![]) };
+        let job = Job::Reduce {
+            plan: work.plan.clone(),
+            group,
+            rank: reduce.rank,
+            world_size: reduce.world_size,
+            host: self.identity.host.clone(),
+        };
+        self.phase = Phase::Reducing(work, reduce);
+        Ok(vec![Effect::Job(job)])
+    }
+
+    fn reduced(&mut self, group: Group, result: Result<crate::trainer::Shadow, TrainerError>) -> Vec<Effect> {
+        let is_current = matches!(&self.phase, Phase::Reducing(_, reduce) if reduce.group == Some(group));
+        if !is_current {
+            return vec![]; // given up for a newer plan or state
+        }
+        let Phase::Reducing(work, reduce) = std::mem::replace(&mut self.phase, Phase::Idle) else { return vec![] };
+        match result {
+            Ok(shadow) => {
+                let ready = Ready {
+                    step: work.plan.step,
+                    attempt: work.plan.attempt,
+                    sum_digest: shadow.sum_digest,
+                    state_digest: shadow.state_digest.to_vec(),
+                    table: reduce.table,
+                    gradient_norm_bits: shadow.gradient_norm.to_bits(),
+                };
+                self.phase = Phase::Ready(work, ready.clone());
+                vec![Effect::Send(Message::Ready(ready))]
+            }
+            // R5: back to WORK with the sum.
+            Err(TrainerError::Broken { reason, .. }) => {
+                self.phase = Phase::Work(work);
+                vec![Effect::Send(Message::Broken(Broken { group: Some(group), reason }))]
+            }
+            // R5: past the all-reduce there is no way back.
+            Err(error) => vec![crash(format!("optimiser step of step {}: {error}", work.plan.step))],
+        }
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<Vec<Effect>, String> {
+        if commit.coordinator_epoch < self.epoch {
+            let (of, at) = (commit.coordinator_epoch, self.epoch);
+            return Err(format!("a Commit of epoch {of}, the run is at {at}")); // R6
+        }
+        let committed = Idle { step: commit.step, state_digest: commit.state_digest.clone() };
+        if self.held.as_ref() == Some(&committed) {
+            return Ok(vec![Effect::Send(Message::Idle(committed))]); // told twice
+        }
+        match &self.phase {
+            Phase::Ready(work, ready) if work.plan.step == commit.step => {
+                if ready.state_digest != commit.state_digest {
+                    let (here, there) = (hex(&ready.state_digest), hex(&commit.state_digest));
+                    return Ok(vec![crash(format!("step {}: {here} here, {there} committed", commit.step))]);
+                }
+                self.held = Some(committed.clone());
+                self.phase = Phase::Idle;
+                Ok(vec![Effect::Job(Job::Flip { now: committed })])
+            }
+            _ => Ok(vec![]), // a Fetch follows
+        }
+    }
+
+    fn save(&mut self, save: &Save) -> Result<Vec<Effect>, String> {
+        if self.held.as_ref().map(|held| held.step) != Some(save.step) {
+            return Err(format!("told to save step {}, the state here is {}", save.step, self.describe_held()));
+        }
+        Ok(vec![Effect::Job(Job::Save { step: save.step, session: self.session })])
+    }
+
+    fn evaluate(&mut self, evaluate: Evaluate) -> Result<Vec<Effect>, String> {
+        let Some(held) = &self.held else { return Err("told to evaluate without a state".to_owned()) };
+        if evaluate.adapters && held.step != evaluate.step {
+            let step = evaluate.step;
+            return Err(format!("told to evaluate step {step}, the state here is {}", self.describe_held()));
+        }
+        Ok(vec![Effect::Job(Job::Evaluate { evaluate, session: self.session })])
+    }
+
+    /// The sum goes, the model stays. READY is a value and stays too (R4).
+    fn fence(&mut self, fence: Fence) -> Vec<Effect> {
+        self.identity.incarnation += 1;
+        let mut effects = Vec::new();
+        if let Phase::Ready(work, _) = &mut self.phase {
+            work.kept.clear();
+        } else {
+            effects.extend(self.drop_work());
+            effects.push(Effect::Job(Job::Clear));
+        }
+        effects.push(Effect::Reconnect { reason: format!("fenced: {}", fence.reason), fault: false });
+        effects
+    }
+
+    /// Gives up the open step. A running all-reduce is aborted, its result ignored.
+    fn drop_work(&mut self) -> Vec<Effect> {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Reducing(_, reduce) => reduce.group.map(Effect::Abort).into_iter().collect(),
+            Phase::Idle | Phase::Work(_) | Phase::Ready(..) => vec![],
+        }
+    }
+
+    /// The trainer has done a job.
+    pub(crate) fn trained(&mut self, report: Report) -> Vec<Effect> {
+        match report {
+            Report::Built(_) | Report::Quiet => vec![],
+            Report::Loaded { step, digest, expected, source } => self.loaded(step, digest, &expected, &source),
+            Report::Computed { work, done } => self.computed(work, done),
+            Report::Reduced { group, result } => self.reduced(group, result),
+            Report::Flipped(now) => vec![Effect::Send(Message::Idle(now))],
+            Report::Saved { step, session, files } if session == self.session => vec![Effect::Upload { step, files }],
+            Report::Evaluated { done, session } if session == self.session => {
+                vec![Effect::Send(Message::EvaluationDone(done))]
+            }
+            Report::Saved { .. } | Report::Evaluated { .. } => vec![], // of a stream that is gone
+            Report::Failed { during: "flip", error } => vec![crash(format!("flip: {error}"))], // R5
+            Report::Failed { during, error } => {
+                let exit_code = if matches!(error, TrainerError::Refused(_)) { exit::REFUSED } else { FAILED };
+                give_up(exit_code, format!("{during}: {error}"))
+            }
+            Report::Panicked(message) => give_up(PANICKED, format!("the trainer panicked: {message}")),
+        }
+    }
+
+    fn loaded(&mut self, step: u64, digest: StateDigest, expected: &[u8], source: &str) -> Vec<Effect> {
+        if !expected.is_empty() && expected != digest {
+            let error = TrainerError::WrongState { step, actual: hex(&digest), expected: hex(expected) };
+            return vec![crash(format!("{error} (from {source})"))];
+        }
+        let now = Idle { step, state_digest: digest.to_vec() };
+        self.held = Some(now.clone());
+        vec![Effect::Send(Message::Idle(now))]
+    }
+
+    /// Whether the committed state of a step can be given to a peer.
+    pub(crate) fn may_serve(&self, step: u64) -> Result<(), String> {
+        match &self.held {
+            Some(held) if held.step == step => Ok(()),
+            _ => Err(format!("the state here is {}, not of step {step}", self.describe_held())),
+        }
+    }
+
+    fn describe_held(&self) -> String {
+        self.held.as_ref().map_or("none".to_owned(), |held| format!("of step {}", held.step))
+    }
+
+    fn count(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+}
+
+impl Source {
+    fn name(&self) -> String {
+        match self {
+            Source::Coordinator => "the coordinator".to_owned(),
+            Source::Peer(address) => format!("the worker at {address}"),
+        }
+    }
+}
+
+/// Exit code of a worker whose trainer cannot go on.
+const FAILED: i32 = 1;
+/// What Rust itself exits with after a panic.
+const PANICKED: i32 = 101;
+
+fn is_of(plan: &Plan, step: u64, attempt: u32) -> bool {
+    plan.step == step && plan.attempt == attempt
+}
+
+/// Whether a trainer built for one serves the other: time limits may differ.
+fn same_model(known: &Settings, new: &Settings) -> bool {
+    Settings { failure_detection_ms: known.failure_detection_ms, ..new.clone() } == *known
+}
+
+fn leave(exit_code: i32, reason: String) -> Effect {
+    Effect::Exit(Outcome { exit_code, reason })
+}
+
+/// Ends this process only: the others can go on.
+fn crash(reason: String) -> Effect {
+    leave(FAILED, reason)
+}
+
+/// Ends the process and says so: another worker would end the same way.
+fn give_up(exit_code: i32, reason: String) -> Vec<Effect> {
+    vec![Effect::Send(Message::Failed(Failed { culprit: reason.clone() })), leave(exit_code, reason)]
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;
