@@ -12,7 +12,7 @@ use polya_proto::v1::{FetchStateRequest, GetStateRequest, StateChunk};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use crate::connect::{Authorized, Token, channel};
@@ -41,7 +41,9 @@ pub(crate) async fn serve(host: IpAddr, token: Token) -> std::io::Result<(u16, m
     tokio::spawn(async move {
         // One service needs no router.
         let server = tonic::transport::Server::builder();
-        if let Err(error) = server.serve_with_incoming(service, TcpListenerStream::new(listener)).await {
+        if let Err(error) =
+            server.serve_with_incoming(service, TcpIncoming::from(listener).with_nodelay(Some(true))).await
+        {
             tracing::error!(%error, "joiners cannot fetch state from here any more");
         }
     });

@@ -178,9 +178,14 @@ impl Session {
         loop {
             self.present();
             let event = self.next(shutdown.as_mut()).await;
-            for effect in self.react(event).await {
+            let effects = self.react(event).await;
+            let has_last_words =
+                effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Left(_) | Message::Failed(_))));
+            for effect in effects {
                 if let Some(outcome) = self.execute(effect) {
-                    self.farewell().await;
+                    if has_last_words {
+                        self.farewell().await;
+                    }
                     return outcome;
                 }
             }
