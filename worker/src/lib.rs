@@ -1,4 +1,10 @@
-//! .
+//! The data plane: model, adapters, exact sums, collectives and generation on libtorch.
 
+pub mod adamw;
 pub mod collectives;
-mod ffi;
+pub mod ffi;
+pub mod formats;
+pub mod generate;
+pub mod model;
+pub mod pretrain;
+pub mod quantization;

@@ -90,7 +90,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        words = format!("{words}: {inner}");
+        let more = inner.to_string();
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
         cause = inner.source();
     }
     words

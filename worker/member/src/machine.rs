@@ -31,8 +31,8 @@ pub(crate) enum Effect {
     Download { ticket: u64, step: u64, source: Source },
     /// Send a state to the coordinator.
     Upload { step: u64, files: StateFiles },
-    /// End this stream and come again with a Hello. `fault`: wait first.
-    Reconnect { reason: String, fault: bool },
+    /// End this stream and come again with a Hello.
+    Reconnect { reason: String },
     /// End the process.
     Exit(Outcome),
 }
@@ -186,7 +186,7 @@ impl Machine {
             Order::Fence(fence) => Ok(self.fence(fence)),
         };
         // An order that cannot be meant for what this worker holds: tell the coordinator what that is.
-        result.unwrap_or_else(|reason| vec![Effect::Reconnect { reason, fault: true }])
+        result.unwrap_or_else(|reason| vec![Effect::Reconnect { reason }])
     }
 
     fn welcome(&mut self, welcome: Welcome) -> Result<Vec<Effect>, String> {
@@ -253,7 +253,7 @@ impl Machine {
             }
             Err(reason) => {
                 let reason = format!("no state of step {step} from {}: {reason}", source.name());
-                vec![Effect::Reconnect { reason, fault: true }]
+                vec![Effect::Reconnect { reason }]
             }
         }
     }
@@ -461,7 +461,7 @@ impl Machine {
             effects.extend(self.drop_work());
             effects.push(Effect::Job(Job::Clear));
         }
-        effects.push(Effect::Reconnect { reason: format!("fenced: {}", fence.reason), fault: false });
+        effects.push(Effect::Reconnect { reason: format!("fenced: {}", fence.reason) });
         effects
     }
 

@@ -36,7 +36,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 const PARK_LIMIT: Duration = Duration::from_secs(600);
 /// For the last words.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
-/// A stream that lasted this long was a good one: the next attempt comes at once.
+/// A stream that lasted this long was a good one: the waits between attempts begin anew.
 const GOOD_SESSION: Duration = Duration::from_secs(1);
 
 type Client = CoordinatorClient<Authorized>;
@@ -244,7 +244,7 @@ impl Session {
             }
             LinkEvent::Reached(client, route) => {
                 if let Err(error) = self.open_for_peers(route).await {
-                    return self.lose(&format!("listening for peers on {route}: {error}"), true);
+                    return self.lose(&format!("listening for peers on {route}: {error}"));
                 }
                 self.set_client(Some(client));
                 self.link = Link::Reached;
@@ -264,7 +264,7 @@ impl Session {
                 self.machine.order(order)
             }
             LinkEvent::Said(None) => vec![], // an order of a later protocol; versions are compared at the door
-            LinkEvent::Lost(reason) => self.lose(&reason, true),
+            LinkEvent::Lost(reason) => self.lose(&reason),
             LinkEvent::Unwelcome(reason) => {
                 let reason = format!("{} refuses this worker: {reason}", self.options.coordinator);
                 vec![Effect::Exit(Outcome { exit_code: exit::REFUSED, reason })]
@@ -329,7 +329,7 @@ impl Session {
                 let message = WorkerMessage { body: Some(message) };
                 let is_stuck = self.link.outbox().is_some_and(|outbox| outbox.try_send(message).is_err());
                 if is_stuck && matches!(self.link, Link::Up(..)) {
-                    let effects = self.lose("the coordinator does not read", true);
+                    let effects = self.lose("the coordinator does not read");
                     return effects.into_iter().find_map(|effect| self.execute(effect));
                 }
             }
@@ -347,8 +347,8 @@ impl Session {
                 });
             }
             Effect::Upload { step, files } => self.upload(step, files),
-            Effect::Reconnect { reason, fault } => {
-                let effects = self.lose(&reason, fault);
+            Effect::Reconnect { reason } => {
+                let effects = self.lose(&reason);
                 return effects.into_iter().find_map(|effect| self.execute(effect));
             }
             Effect::Exit(outcome) => return Some(outcome),
@@ -368,25 +368,24 @@ impl Session {
     }
 
     /// Parks: model, sum and READY stay; tries again until the park limit is over.
-    fn lose(&mut self, reason: &str, fault: bool) -> Vec<Effect> {
-        if matches!(self.link, Link::Up(..)) && fault && self.opened.elapsed() >= GOOD_SESSION {
+    fn lose(&mut self, reason: &str) -> Vec<Effect> {
+        if matches!(self.link, Link::Up(..)) && self.opened.elapsed() >= GOOD_SESSION {
             self.backoff.reset();
         }
         if self.parked_since.is_none() {
             self.parked_since = Some(Instant::now());
         }
         let (coordinator, limit) = (&self.options.coordinator, self.park_limit);
-        // The first attempts are the usual race of a start; then now and then, so that a log stays readable.
+        // Now and then, so that a log stays readable.
         match self.backoff.attempts() {
-            0 if !self.machine.is_member() => tracing::info!(coordinator, reason, "not there yet; trying again"),
-            attempts if attempts == 0 || attempts.is_multiple_of(16) => {
-                tracing::warn!(coordinator, reason, ?limit, "parked; trying again until the limit is over");
+            attempts if attempts % 16 != 0 => tracing::debug!(coordinator, reason, "no connection"),
+            _ if self.machine.is_member() => {
+                tracing::warn!(coordinator, reason, "parked with model and sum; trying again for {limit:?}");
             }
-            _ => tracing::debug!(coordinator, reason, "no connection"),
+            _ => tracing::warn!(coordinator, reason, "no coordinator yet; trying again for {limit:?}"),
         }
-        let wait = if fault { self.backoff.next() } else { Duration::ZERO };
         self.set_client(None);
-        self.link = Link::Resting(Box::pin(tokio::time::sleep(wait)));
+        self.link = Link::Resting(Box::pin(tokio::time::sleep(self.backoff.next())));
         self.machine.link_lost()
     }
 

@@ -8,3 +8,4 @@ pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: takes no pointers and does not return.
     unsafe { libc::_exit(code) }
 }
+pub(crate) mod nf4_linear;

@@ -93,7 +93,7 @@ fn word(effect: Effect) -> String {
         Effect::Abort(group) => format!("abort {}", group.generation),
         Effect::Download { step, source, .. } => format!("download {step} from {}", source.name()),
         Effect::Upload { step, .. } => format!("upload {step}"),
-        Effect::Reconnect { fault, .. } => format!("reconnect, fault {fault}"),
+        Effect::Reconnect { .. } => "reconnect".to_owned(),
         Effect::Exit(outcome) => format!("exit {}", outcome.exit_code),
     }
 }
@@ -169,7 +169,7 @@ fn leases_wait_in_line_and_can_be_withdrawn() {
 #[test]
 fn r1_a_keep_of_what_is_not_here_is_no_sum() {
     let mut story = Story::working();
-    assert_eq!(story.order(keep(1, 0, 1)), ["reconnect, fault true"]);
+    assert_eq!(story.order(keep(1, 0, 1)), ["reconnect"]);
     assert_eq!(story.order(keep(1, 7, 1)), [""; 0], "of an attempt that is over");
 }
 
@@ -182,10 +182,10 @@ fn r4_ready_survives_everything_but_its_four_ends() {
     assert_eq!(story.order(Order::Abort(Abort { group: Some(Group { epoch: 1, generation: 1 }) })), ["abort 1"]);
     assert_eq!(story.lost(), [""; 0]);
     assert_eq!(story.order(welcome(2)), [""; 0], "another coordinator, the same run");
-    assert_eq!(story.order(fetch(0)), ["reconnect, fault true"], "an older state");
+    assert_eq!(story.order(fetch(0)), ["reconnect"], "an older state");
     story.lost();
-    assert_eq!(story.order(plan(1, 0)), ["reconnect, fault true"], "the same attempt");
-    assert_eq!(story.order(reduce(2)), ["reconnect, fault true"], "a new group");
+    assert_eq!(story.order(plan(1, 0)), ["reconnect"], "the same attempt");
+    assert_eq!(story.order(reduce(2)), ["reconnect"], "a new group");
     assert_eq!(story.machine.hello(), presented);
     let again = Order::Commit(Commit { coordinator_epoch: 2, step: 1, state_digest: STATE[1].to_vec() });
     assert_eq!(story.order(again), ["job flip"]);
@@ -222,7 +222,7 @@ fn r5_a_broken_group_keeps_the_sum() {
     assert_eq!(story.order(Order::Abort(Abort { group: Some(Group { epoch: 1, generation: 1 }) })), ["abort 1"]);
     assert_eq!(story.reduced(1, Err("aborted")), ["broken 1"]);
     assert_eq!(story.machine.hello(), before);
-    assert_eq!(story.order(reduce(1)), ["reconnect, fault true"], "a group is never used again");
+    assert_eq!(story.order(reduce(1)), ["reconnect"], "a group is never used again");
     assert_eq!(story.order(reduce(2)), ["job reducing"]);
     assert_eq!(story.reduced(1, Ok(())), [""; 0], "of the group before");
     assert_eq!(story.reduced(2, Ok(())), ["ready 1/0"]);
@@ -241,9 +241,9 @@ fn r5_an_error_past_the_all_reduce_ends_the_process() {
 fn r6_the_past_is_refused() {
     let mut story = Story::idle();
     assert_eq!(story.order(welcome(3)), [""; 0]);
-    assert_eq!(story.order(welcome(2)), ["reconnect, fault true"]);
-    assert_eq!(story.order(plan(1, 0)), ["reconnect, fault true"], "a plan of epoch 1");
-    assert_eq!(story.order(commit(1)), ["reconnect, fault true"]);
+    assert_eq!(story.order(welcome(2)), ["reconnect"]);
+    assert_eq!(story.order(plan(1, 0)), ["reconnect"], "a plan of epoch 1");
+    assert_eq!(story.order(commit(1)), ["reconnect"]);
 }
 
 #[test]
@@ -266,12 +266,12 @@ fn r8_a_lost_stream_takes_leases_and_unkept_results() {
 fn a_fence_clears_the_sum_and_keeps_the_model() {
     let mut story = Story::working();
     let fence = || Order::Fence(Fence { reason: "too late".to_owned() });
-    assert_eq!(story.order(fence()), ["job clearing the sum", "reconnect, fault false"]);
+    assert_eq!(story.order(fence()), ["job clearing the sum", "reconnect"]);
     let hello = story.machine.hello();
     assert_eq!((hello.incarnation, hello.step, hello.kept.len()), (6, 0, 0));
     assert_eq!(hello.idle.unwrap().step, 0);
     let mut story = Story::ready();
-    assert_eq!(story.order(fence()), ["reconnect, fault false"]);
+    assert_eq!(story.order(fence()), ["reconnect"]);
     let hello = story.machine.hello();
     assert!(hello.ready.is_some() && hello.kept.is_empty(), "R4: READY is a value");
 }
@@ -281,10 +281,10 @@ fn a_table_that_is_not_the_sum_is_refused() {
     let mut story = Story::working();
     let Order::Reduce(mut order) = reduce(1) else { return };
     order.table[1].worker = "w0".to_owned();
-    assert_eq!(story.order(Order::Reduce(order.clone())), ["reconnect, fault true"]);
+    assert_eq!(story.order(Order::Reduce(order.clone())), ["reconnect"]);
     order.table[1].worker = "w1".to_owned();
     order.table[2].digest += 1;
-    assert_eq!(story.order(Order::Reduce(order)), ["reconnect, fault true"]);
+    assert_eq!(story.order(Order::Reduce(order)), ["reconnect"]);
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn states_are_compared_and_a_failed_copy_costs_nothing() {
     let mut story = Story::idle();
     story.order(fetch(2));
     let ticket = story.machine.fetching.as_ref().unwrap().0;
-    assert_eq!(words(story.machine.downloaded(ticket, Err("gone".to_owned()))), ["reconnect, fault true"]);
+    assert_eq!(words(story.machine.downloaded(ticket, Err("gone".to_owned()))), ["reconnect"]);
     assert_eq!(story.machine.hello().idle.unwrap().step, 0);
     let expected = STATE[2].to_vec();
     let wrong = Report::Loaded { step: 2, digest: STATE[3], expected, source: "the worker at peer:1".to_owned() };
@@ -330,14 +330,14 @@ fn orders_that_end_a_worker() {
 #[test]
 fn save_and_evaluation_need_the_state() {
     let mut story = Story::idle();
-    assert_eq!(story.order(Order::Save(Save { step: 1 })), ["reconnect, fault true"]);
+    assert_eq!(story.order(Order::Save(Save { step: 1 })), ["reconnect"]);
     assert_eq!(story.order(Order::Save(Save { step: 0 })), ["job saving the state"]);
     let saved = |session| Report::Saved { step: 0, session, files: vec![] };
     assert_eq!(words(story.machine.trained(saved(0))), ["upload 0"]);
     story.lost();
     assert_eq!(words(story.machine.trained(saved(0))), [""; 0], "for a stream that is gone");
     let evaluate = |adapters| Order::Evaluate(Evaluate { unit: 1, step: 3, adapters, work: None });
-    assert_eq!(story.order(evaluate(true)), ["reconnect, fault true"]);
+    assert_eq!(story.order(evaluate(true)), ["reconnect"]);
     assert_eq!(story.order(evaluate(false)), ["job evaluating"], "the bare base is the same at every step");
     assert!(story.machine.may_serve(0).is_ok());
     assert!(story.machine.may_serve(1).unwrap_err().contains("of step 0"));

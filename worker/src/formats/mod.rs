@@ -1,0 +1,3 @@
+//! What the ecosystem reads and writes.
+
+pub mod huggingface;

@@ -1,0 +1,11 @@
+//! One implementation of Qwen2 and Llama: configuration, weights, packed forward, cached decoding.
+
+pub mod batch;
+pub mod config;
+pub mod decode;
+pub mod rotary;
+pub mod transformer;
+
+pub use batch::{PackedBatch, Segment};
+pub use config::ModelConfig;
+pub use transformer::{Adapters, FrozenWeight, Pass, ProjectionKind, Site, Transformer};
