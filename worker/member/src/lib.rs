@@ -1,7 +1,7 @@
 //! A member of the fleet: joins a run, obeys the protocol, drives a [`trainer::Trainer`]. Knows no tensors and no run
 //! directory.
 //!
-//! Three parts: [`machine`] decides (pure), [`session`] is the network half (one task), [`job`] the trainer's own thread.
+//! Three parts: `machine` decides (pure), `session` is the network half (one task), `job` the trainer's own thread.
 //! A worker that loses its coordinator parks: it keeps model, sum and READY, and presents them when it is back.
 
 use std::future::Future;
@@ -10,6 +10,7 @@ use std::time::Duration;
 mod connect;
 pub mod integer_fold;
 mod job;
+mod link;
 mod machine;
 mod peer;
 mod rendezvous;

@@ -4,19 +4,20 @@
 //! docs/architecture.md, "The commit"; each is cited where it is kept. The state here is the one after all jobs that were
 //! handed to the trainer: they run in order, and one that fails (a broken all-reduce aside) ends the process.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use polya_proto::exit;
 use polya_proto::v1::coordinator_message::Body as Order;
 use polya_proto::v1::worker_message::Body as Message;
-use polya_proto::v1::{
-    Broken, Commit, Done, Drop, Evaluate, Failed, Fence, Fetch, Group, Hello, Idle, Keep, Lease, Load, Plan, Ready,
-    Reduce, Save, Settings, Welcome,
-};
+use polya_proto::v1::{Evaluate, Failed, Fence, Fetch, Group, Hello, Idle, Load, Save, Settings, Welcome};
 
 use crate::Outcome;
 use crate::job::{Job, Report};
 use crate::trainer::{StateDigest, StateFiles, TrainerError};
+
+#[cfg(test)]
+mod tests;
+mod work;
+
+use work::{Computing, Phase};
 
 /// What to do now, in order.
 #[derive(Debug)]
@@ -44,35 +45,6 @@ pub(crate) enum Source {
     Coordinator,
     /// Another worker.
     Peer(String),
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// No step is open. The state, if any, is in `held`.
-    Idle,
-    Work(Work),
-    Reducing(Work, Reduce),
-    Ready(Work, Ready),
-}
-
-/// The sum of one attempt and what may still come into it.
-#[derive(Debug)]
-struct Work {
-    /// Distinguishes this sum from every other of this process.
-    id: u64,
-    plan: Plan,
-    kept: BTreeMap<u32, Done>,
-    /// Done, neither kept nor dropped yet.
-    done: BTreeMap<u32, Done>,
-    leases: VecDeque<Lease>,
-}
-
-#[derive(Debug)]
-struct Computing {
-    work: u64,
-    microbatch: u32,
-    /// Its stream is gone or the lease was withdrawn.
-    void: bool,
 }
 
 /// Who the worker is, for every Hello.
@@ -258,183 +230,6 @@ impl Machine {
         }
     }
 
-    fn plan(&mut self, plan: Plan) -> Result<Vec<Effect>, String> {
-        if plan.coordinator_epoch < self.epoch {
-            return Err(format!("a plan of epoch {}, the run is at {}", plan.coordinator_epoch, self.epoch)); // R6
-        }
-        if self.held.as_ref().map(|held| held.step + 1) != Some(plan.step) {
-            return Err(format!("a plan of step {}, but the state here is {}", plan.step, self.describe_held()));
-        }
-        if let Phase::Ready(work, _) = &self.phase
-            && plan.attempt <= work.plan.attempt
-        {
-            return Err(format!("a plan of attempt {} while READY({})", plan.attempt, work.plan.attempt)); // R4
-        }
-        let mut effects = self.drop_work();
-        let id = self.count();
-        self.phase =
-            Phase::Work(Work { id, plan, kept: BTreeMap::new(), done: BTreeMap::new(), leases: VecDeque::new() });
-        effects.push(Effect::Job(Job::Clear));
-        Ok(effects)
-    }
-
-    fn lease(&mut self, lease: Lease) -> Result<Vec<Effect>, String> {
-        let Phase::Work(work) = &mut self.phase else {
-            return Err(format!("a lease of step {} without a plan to work on", lease.step));
-        };
-        let k = lease.microbatch;
-        if !is_of(&work.plan, lease.step, lease.attempt) {
-            return Err(format!("a lease of step {}, attempt {}, which is not planned", lease.step, lease.attempt));
-        }
-        if work.kept.contains_key(&k) || work.done.contains_key(&k) {
-            return Err(format!("microbatch {k} is leased again, it is here"));
-        }
-        work.leases.push_back(lease);
-        Ok(self.next_compute())
-    }
-
-    /// One microbatch at a time, so that those behind it can be withdrawn.
-    fn next_compute(&mut self) -> Vec<Effect> {
-        let Phase::Work(work) = &mut self.phase else { return vec![] };
-        if self.computing.is_some() {
-            return vec![];
-        }
-        let Some(lease) = work.leases.pop_front() else { return vec![] };
-        self.computing = Some(Computing { work: work.id, microbatch: lease.microbatch, void: false });
-        vec![Effect::Job(Job::Compute { work: work.id, plan: work.plan.clone(), lease })]
-    }
-
-    fn computed(&mut self, work_id: u64, done: Done) -> Vec<Effect> {
-        let void = self.computing.take().is_none_or(|computing| computing.void);
-        let mut effects = Vec::new();
-        if let Phase::Work(work) = &mut self.phase
-            && work.id == work_id
-        {
-            if void {
-                effects.push(Effect::Job(Job::Discard { microbatch: done.microbatch }));
-            } else {
-                work.done.insert(done.microbatch, done.clone());
-                effects.push(Effect::Send(Message::Done(done)));
-            }
-        }
-        effects.extend(self.next_compute());
-        effects
-    }
-
-    /// R1: only what is kept comes into the sum.
-    fn keep(&mut self, keep: &Keep) -> Result<Vec<Effect>, String> {
-        let k = keep.microbatch;
-        let Phase::Work(work) = &mut self.phase else { return Ok(vec![]) };
-        if !is_of(&work.plan, keep.step, keep.attempt) {
-            return Ok(vec![]); // of an attempt that is over
-        }
-        let Some(done) = work.done.remove(&k) else { return Err(format!("told to keep microbatch {k}, not here")) };
-        work.kept.insert(k, done);
-        Ok(vec![Effect::Job(Job::Keep { microbatch: k })])
-    }
-
-    fn drop(&mut self, drop: &Drop) -> Vec<Effect> {
-        let Phase::Work(work) = &mut self.phase else { return vec![] };
-        if !is_of(&work.plan, drop.step, drop.attempt) {
-            return vec![];
-        }
-        let k = drop.microbatch;
-        work.leases.retain(|lease| lease.microbatch != k);
-        if let Some(computing) = &mut self.computing
-            && (computing.work, computing.microbatch) == (work.id, k)
-        {
-            computing.void = true;
-        }
-        work.done.remove(&k).map(|_| Effect::Job(Job::Discard { microbatch: k })).into_iter().collect()
-    }
-
-    fn reduce(&mut self, reduce: Reduce) -> Result<Vec<Effect>, String> {
-        let Some(group) = reduce.group else { return Err("a Reduce without a group".to_owned()) };
-        if group.epoch != self.epoch || group.generation <= self.generation {
-            let (epoch, generation) = (self.epoch, self.generation);
-            return Err(format!("group {}/{} after {epoch}/{generation}", group.epoch, group.generation)); // R5, R6
-        }
-        let Phase::Work(work) = &self.phase else {
-            return Err("told to reduce without a sum".to_owned()); // R5: a READY joins no new group
-        };
-        if !is_of(&work.plan, reduce.step, reduce.attempt) {
-            return Err(format!("told to reduce step {}, attempt {}", reduce.step, reduce.attempt));
-        }
-        let mine: BTreeMap<u32, u64> = reduce
-            .table
-            .iter()
-            .filter(|row| row.worker == self.identity.worker)
-            .map(|row| (row.microbatch, row.digest))
-            .collect();
-        let kept: BTreeMap<u32, u64> = work.kept.iter().map(|(k, done)| (*k, done.digest)).collect();
-        if mine != kept {
-            return Err(format!("the table says that this sum holds {:?}, it holds {:?}", mine.keys(), kept.keys()));
-        }
-        self.generation = group.generation;
-        let Phase::Work(work) = std::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(vec![]) };
-        let job = Job::Reduce {
-            plan: work.plan.clone(),
-            group,
-            rank: reduce.rank,
-            world_size: reduce.world_size,
-            host: self.identity.host.clone(),
-        };
-        self.phase = Phase::Reducing(work, reduce);
-        Ok(vec![Effect::Job(job)])
-    }
-
-    fn reduced(&mut self, group: Group, result: Result<crate::trainer::Shadow, TrainerError>) -> Vec<Effect> {
-        let is_current = matches!(&self.phase, Phase::Reducing(_, reduce) if reduce.group == Some(group));
-        if !is_current {
-            return vec![]; // given up for a newer plan or state
-        }
-        let Phase::Reducing(work, reduce) = std::mem::replace(&mut self.phase, Phase::Idle) else { return vec![] };
-        match result {
-            Ok(shadow) => {
-                let ready = Ready {
-                    step: work.plan.step,
-                    attempt: work.plan.attempt,
-                    sum_digest: shadow.sum_digest,
-                    state_digest: shadow.state_digest.to_vec(),
-                    table: reduce.table,
-                    gradient_norm_bits: shadow.gradient_norm.to_bits(),
-                };
-                self.phase = Phase::Ready(work, ready.clone());
-                vec![Effect::Send(Message::Ready(ready))]
-            }
-            // R5: back to WORK with the sum.
-            Err(TrainerError::Broken { reason, .. }) => {
-                self.phase = Phase::Work(work);
-                vec![Effect::Send(Message::Broken(Broken { group: Some(group), reason }))]
-            }
-            // R5: past the all-reduce there is no way back.
-            Err(error) => vec![crash(format!("optimiser step of step {}: {error}", work.plan.step))],
-        }
-    }
-
-    fn commit(&mut self, commit: &Commit) -> Result<Vec<Effect>, String> {
-        if commit.coordinator_epoch < self.epoch {
-            let (of, at) = (commit.coordinator_epoch, self.epoch);
-            return Err(format!("a Commit of epoch {of}, the run is at {at}")); // R6
-        }
-        let committed = Idle { step: commit.step, state_digest: commit.state_digest.clone() };
-        if self.held.as_ref() == Some(&committed) {
-            return Ok(vec![Effect::Send(Message::Idle(committed))]); // told twice
-        }
-        match &self.phase {
-            Phase::Ready(work, ready) if work.plan.step == commit.step => {
-                if ready.state_digest != commit.state_digest {
-                    let (here, there) = (hex(&ready.state_digest), hex(&commit.state_digest));
-                    return Ok(vec![crash(format!("step {}: {here} here, {there} committed", commit.step))]);
-                }
-                self.held = Some(committed.clone());
-                self.phase = Phase::Idle;
-                Ok(vec![Effect::Job(Job::Flip { now: committed })])
-            }
-            _ => Ok(vec![]), // a Fetch follows
-        }
-    }
-
     fn save(&mut self, save: &Save) -> Result<Vec<Effect>, String> {
         if self.held.as_ref().map(|held| held.step) != Some(save.step) {
             return Err(format!("told to save step {}, the state here is {}", save.step, self.describe_held()));
@@ -463,14 +258,6 @@ impl Machine {
         }
         effects.push(Effect::Reconnect { reason: format!("fenced: {}", fence.reason) });
         effects
-    }
-
-    /// Gives up the open step. A running all-reduce is aborted, its result ignored.
-    fn drop_work(&mut self) -> Vec<Effect> {
-        match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Reducing(_, reduce) => reduce.group.map(Effect::Abort).into_iter().collect(),
-            Phase::Idle | Phase::Work(_) | Phase::Ready(..) => vec![],
-        }
     }
 
     /// The trainer has done a job.
@@ -537,10 +324,6 @@ const FAILED: i32 = 1;
 /// What Rust itself exits with after a panic.
 const PANICKED: i32 = 101;
 
-fn is_of(plan: &Plan, step: u64, attempt: u32) -> bool {
-    plan.step == step && plan.attempt == attempt
-}
-
 /// Whether a trainer built for one serves the other: time limits may differ.
 fn same_model(known: &Settings, new: &Settings) -> bool {
     Settings { failure_detection_ms: known.failure_detection_ms, ..new.clone() } == *known
@@ -563,6 +346,3 @@ fn give_up(exit_code: i32, reason: String) -> Vec<Effect> {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
-
-#[cfg(test)]
-mod tests;

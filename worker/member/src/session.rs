@@ -11,16 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use polya_proto::exit;
-use polya_proto::v1::coordinator_client::CoordinatorClient;
 use polya_proto::v1::worker_message::Body as Message;
-use polya_proto::v1::{CoordinatorMessage, Group, Heartbeat, Left, WorkerMessage, coordinator_message::Body as Order};
+use polya_proto::v1::{Group, Heartbeat, Left, WorkerMessage, coordinator_message::Body as Order};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status, Streaming};
 
-use crate::connect::{Authorized, Backoff, Token, dial};
+use crate::connect::{Backoff, Token, dial};
 use crate::job::{Job, Report, TrainerThread};
+use crate::link::{Client, Link, LinkEvent};
 use crate::machine::{Effect, Identity, Machine};
 use crate::peer::{Want, fetch, serve};
 use crate::rendezvous::RpcRendezvous;
@@ -38,68 +37,6 @@ const PARK_LIMIT: Duration = Duration::from_secs(600);
 const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
 /// A stream that lasted this long was a good one: the waits between attempts begin anew.
 const GOOD_SESSION: Duration = Duration::from_secs(1);
-
-type Client = CoordinatorClient<Authorized>;
-type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// Where the connection stands.
-enum Link {
-    Resting(Pin<Box<Sleep>>),
-    Dialing(Waiting<Result<(Client, IpAddr), String>>),
-    /// Reached; a Hello goes out as soon as it can say what the worker holds.
-    Reached,
-    Opening(mpsc::Sender<WorkerMessage>, Waiting<Result<Response<Streaming<CoordinatorMessage>>, Status>>),
-    Up(mpsc::Sender<WorkerMessage>, Box<Streaming<CoordinatorMessage>>),
-}
-
-enum LinkEvent {
-    Rested,
-    Reached(Client, IpAddr),
-    Open(Streaming<CoordinatorMessage>),
-    Said(Option<Order>),
-    Lost(String),
-    Unwelcome(String),
-}
-
-impl Link {
-    /// The next thing that happens to the connection. Safe to drop at any time.
-    async fn next(&mut self) -> LinkEvent {
-        match self {
-            Link::Resting(sleep) => {
-                sleep.await;
-                LinkEvent::Rested
-            }
-            Link::Dialing(dialing) => match dialing.await {
-                Ok((client, host)) => LinkEvent::Reached(client, host),
-                Err(reason) => LinkEvent::Lost(reason),
-            },
-            Link::Reached => std::future::pending().await,
-            Link::Opening(_, opening) => match opening.await {
-                Ok(response) => LinkEvent::Open(response.into_inner()),
-                Err(status) => lost(&status),
-            },
-            Link::Up(_, stream) => match stream.message().await {
-                Ok(Some(message)) => LinkEvent::Said(message.body),
-                Ok(None) => LinkEvent::Lost("the coordinator ended the stream".to_owned()),
-                Err(status) => lost(&status),
-            },
-        }
-    }
-
-    fn outbox(&self) -> Option<&mpsc::Sender<WorkerMessage>> {
-        match self {
-            Link::Opening(outbox, _) | Link::Up(outbox, _) => Some(outbox),
-            Link::Resting(_) | Link::Dialing(_) | Link::Reached => None,
-        }
-    }
-}
-
-fn lost(status: &Status) -> LinkEvent {
-    match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied => LinkEvent::Unwelcome(status.message().to_owned()),
-        _ => LinkEvent::Lost(status.message().to_owned()),
-    }
-}
 
 /// A worker.
 pub(crate) struct Session {
@@ -340,11 +277,13 @@ impl Session {
                 }
             }
             Effect::Download { ticket, step, source } => {
-                let (token, done) = (self.token.clone(), self.downloads.0.clone());
-                let Some(client) = self.client() else { return None };
-                tokio::spawn(async move {
-                    let _ = done.send((ticket, fetch(step, source, token, client).await)).await;
-                });
+                // Without a connection the order is void: the next Hello brings it again.
+                if let Some(client) = self.client() {
+                    let (token, done) = (self.token.clone(), self.downloads.0.clone());
+                    tokio::spawn(async move {
+                        let _ = done.send((ticket, fetch(step, source, token, client).await)).await;
+                    });
+                }
             }
             Effect::Upload { step, files } => self.upload(step, files),
             Effect::Reconnect { reason } => {

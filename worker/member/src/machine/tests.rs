@@ -1,6 +1,6 @@
 //! Orders in, effects out: one story a rule.
 
-use polya_proto::v1::{Abort, Leave, OwnedMicrobatch, Refuse};
+use polya_proto::v1::{Abort, Commit, Done, Drop, Keep, Lease, Leave, OwnedMicrobatch, Plan, Reduce, Refuse};
 
 use super::*;
 use crate::trainer::Shadow;
