@@ -1,0 +1,138 @@
+"""Reads what a short run wrote, with the programs that others use. Arguments: the base model, the folder of files.
+
+Prints a line a check; exit 1 if any failed. `scripts/interop/run` makes environment and files and calls this.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+from peft import PeftModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoTokenizer, Qwen2ForCausalLM
+
+BASE, FILES = Path(sys.argv[1]), Path(sys.argv[2])
+FAILED = []
+TEXT = (pa.string(), pa.large_string())
+TRAJECTORY = {
+    "id": TEXT, "source": TEXT, "split": TEXT, "question": TEXT, "understand": TEXT, "plan": TEXT, "execute": TEXT,
+    "verify": TEXT, "answer": TEXT, "language": TEXT, "corrective": (pa.bool_(),), "planted": None, "weights": None, "meta": None,
+}
+STAGES = ["understand", "plan", "execute", "verify"]
+
+
+def main():
+    for check in (trajectories, statistics, events, generation, adapters):
+        try:
+            check()
+        except Exception as error:  # a reader that refuses a file is what this is about
+            verdict(f"{check.__name__}: {type(error).__name__}: {error}", False)
+    return 1 if FAILED else 0
+
+
+def verdict(name, ok, figure=""):
+    if not ok:
+        FAILED.append(name)
+    print(f"{'ok  ' if ok else 'FAIL'} {name}  {figure}", flush=True)
+
+
+def trajectories():
+    for file, corrective in (("synthesized", False), ("injected", True)):
+        table = pa.parquet.read_table(FILES / f"{file}.parquet")
+        schema = table.schema
+        verdict(f"pyarrow: {file}.parquet has the columns", list(schema.names) == list(TRAJECTORY), schema.names)
+        wrong = [name for name, types in TRAJECTORY.items()
+                 if types and name in schema.names and schema.field(name).type not in types]
+        verdict(f"pyarrow: {file}.parquet has their types", not wrong, wrong)
+        planted = schema.field("planted").type
+        verdict("pyarrow: planted is a struct", pa.types.is_struct(planted)
+                and [planted.field(index).name for index in range(planted.num_fields)] == ["kind", "calculation", "right", "wrong"])
+        spans = schema.field("weights").type
+        verdict("pyarrow: weights is a list of spans", (pa.types.is_list(spans) or pa.types.is_large_list(spans))
+                and [spans.value_type.field(index).name for index in range(spans.value_type.num_fields)] == ["start", "end", "weight"])
+        rows = table.to_pylist()
+        verdict(f"pyarrow: {file}.parquet has whole rows", all(row[stage] for row in rows for stage in STAGES), f"{len(rows)} rows")
+        verdict(f"pyarrow: planted and corrective agree in {file}.parquet",
+                all(row["corrective"] == (row["planted"] is not None) for row in rows)
+                and any(row["corrective"] for row in rows) == corrective)
+        verdict(f"pyarrow: {file}.parquet carries metadata", bool(schema.metadata), sorted(map(bytes.decode, schema.metadata or ())))
+
+
+def statistics():
+    files = sorted((FILES / "run" / "statistics").glob("*.parquet"))
+    rows = [row for file in files for row in pa.parquet.read_table(file).to_pylist()]
+    steps = sorted({row["step"] for row in rows})
+    verdict("pyarrow: statistics hold every step", steps == [1, 2, 3, 4], steps)
+    verdict("pyarrow: statistics have a row a stage", sorted({row["stage"] for row in rows}) == sorted(STAGES))
+    wanted = {"step", "stage", "tokens", "loss", "accuracy", "weight", "transition"}
+    verdict("pyarrow: statistics have the columns", bool(rows) and wanted <= set(rows[0]), sorted(rows[0]) if rows else "")
+
+
+def events():
+    accumulator = EventAccumulator(str(FILES / "run" / "tensorboard"))
+    accumulator.Reload()
+    tags = accumulator.Tags()["scalars"]
+    verdict("tensorboard: scalars are found", bool(tags), tags)
+    losses = [tag for tag in tags if "loss" in tag]
+    verdict("tensorboard: a loss has every step", any([event.step for event in accumulator.Scalars(tag)] == [1, 2, 3, 4] for tag in losses))
+
+
+def load(dtype=torch.float32):
+    return Qwen2ForCausalLM.from_pretrained(BASE, dtype=dtype).eval()
+
+
+def generation():
+    """The worker's greedy continuation is that of transformers."""
+    line = json.loads((FILES / "generated.jsonl").read_text().splitlines()[0])
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    prompt = tokenizer(line["prompt"], return_tensors="pt").input_ids
+    with torch.no_grad():
+        full = load().generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=40, do_sample=False)
+    ids = full[0, prompt.shape[1]:].tolist()
+    stops = {tokenizer.eos_token_id}
+    ids = [token for token in ids if token not in stops]
+    verdict("transformers: the same greedy tokens", ids == line["ids"][:40], f"{len(ids)} tokens: {line['text'][:60]!r}")
+
+
+def adapters():
+    """Each folder loads, finds every one of its tensors a place, and changes the output where it should."""
+    folder = FILES / "checkpoint"
+    ids = tag_and_more()
+    for name in ("reasoning", "verification"):
+        with torch.no_grad():
+            before = load()(ids).logits
+            # PEFT names what it could not place, and is silent about it unless asked.
+            model = PeftModel.from_pretrained(load(), folder / name, adapter_name=name)
+            model.eval()
+            placed = [weight for key, weight in model.named_parameters() if f"lora_B.{name}" in key]
+            after = model(input_ids=ids).logits
+        verdict(f"peft: {name} has a B that has learned", bool(placed) and any(weight.abs().max() > 0 for weight in placed),
+                f"{len(placed)} modules")
+        change = (after - before).abs().amax(dim=-1)[0]
+        verdict(f"peft: {name} changes the forward", change.max().item() > 1e-6, f"{change.max().item():.1e}")
+        if name == "verification":
+            invocation = json.loads((folder / name / "adapter_config.json").read_text()).get("alora_invocation_tokens") or []
+            verdict("peft: verification is an activated adapter", bool(invocation), invocation)
+            start = find(ids[0].tolist(), invocation)
+            verdict("peft: verification is off before its tag", start is not None and change[:start].max().item() == 0,
+                    f"tag at {start} of {len(change)}")
+
+
+def tag_and_more():
+    """Ids of one canonical trajectory, with the VERIFY tag somewhere in it."""
+    row = pa.parquet.read_table(FILES / "synthesized.parquet").to_pylist()[0]
+    stages = "\n\n".join(f"#### {stage.upper()} ####\n{row[stage]}" for stage in STAGES)
+    text = f"Question: {row['question']}\n\nSolution:\n{stages}\n\nFinal Answer: {row['answer']}\n"
+    return AutoTokenizer.from_pretrained(BASE)(text, return_tensors="pt").input_ids
+
+
+def find(ids, part):
+    found = [at for at in range(len(ids) - len(part) + 1) if ids[at:at + len(part)] == part]
+    return found[-1] if part and found else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
