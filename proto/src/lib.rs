@@ -1,6 +1,10 @@
 //! The wire: messages and services of `polya.v1`, generated from `polya/v1/*.proto`. What they mean is said there and
 //! in docs/architecture.md; this crate holds no behaviour.
 
+mod state;
+
+pub use state::state_digest;
+
 /// Version of the protocol; coordinator and worker must agree.
 pub const PROTOCOL_VERSION: u32 = 1;
 

@@ -1,6 +1,9 @@
 //! The data plane: model, adapters, exact sums, collectives and generation on libtorch.
 
 pub mod adamw;
+pub mod adapters;
+pub mod builtin;
+pub mod cli;
 pub mod collectives;
 pub mod ffi;
 pub mod formats;
@@ -8,3 +11,5 @@ pub mod generate;
 pub mod model;
 pub mod pretrain;
 pub mod quantization;
+pub mod step;
+pub mod trainer;

@@ -1,18 +1,65 @@
-//! .
-fn main() {
-    tch::set_num_threads(1);
-    let args: Vec<String> = std::env::args().collect();
-    let o = worker::pretrain::Options {
-        output: args[1].clone().into(),
-        seed: 2026,
-        tokens: args[2].parse().unwrap(),
-        batch_tokens: args[3].parse().unwrap(),
-        learning_rate: args[4].parse().unwrap(),
-        hidden: 128,
-        layers: args[5].parse().unwrap(),
-        heads: 4,
-        intermediate: 384,
-        vocabulary: 1024,
+//! `worker`: joins a run, or uses a model by hand.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use polya_proto::exit;
+use worker::cli::generate::{GenerateArgs, generate};
+use worker::cli::join::{JoinArgs, join};
+use worker::cli::pretrain::{PretrainArgs, pretrain};
+use worker::cli::solve::{SolveArgs, solve};
+use worker::formats::huggingface::LoadError;
+use worker::trainer::LibtorchFactory;
+
+/// Polya's worker: computes microbatches for a coordinator, or generates with a model.
+///
+/// `worker --coordinator HOST:PORT` joins a run and works until it ends. Exit codes: 0 the run is finished, 75 left on
+/// purpose, 2 bad usage, 78 refused for good, 76 another class of processor.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, arg_required_else_help = true, subcommand_negates_reqs = true)]
+struct Arguments {
+    #[command(flatten)]
+    join: JoinArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Solve one question and print the four stages.
+    Solve(SolveArgs),
+    /// Continue the prompts of a JSON Lines file.
+    Generate(GenerateArgs),
+    /// Make the built-in base: train a small Qwen2 from scratch on synthesized problems.
+    Pretrain(PretrainArgs),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("POLYA_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match &arguments.command {
+        Some(Command::Solve(args)) => solve(args),
+        Some(Command::Generate(args)) => generate(args),
+        Some(Command::Pretrain(args)) => pretrain(args),
+        None => join(&arguments.join, Box::new(LibtorchFactory)).map(|never| match never {}),
     };
-    worker::pretrain::pretrain(&o).unwrap();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(exit_code(&error, arguments.command.is_none()))
+        }
+    }
+}
+
+/// 2 where a path or the command line can fix it, 1 for content.
+fn exit_code(error: &anyhow::Error, joining: bool) -> u8 {
+    let missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let path = error.chain().any(|cause| {
+        let load = cause.downcast_ref::<LoadError>();
+        matches!(load, Some(LoadError::Read { error, .. }) if missing(error))
+            || cause.downcast_ref::<std::io::Error>().is_some_and(missing)
+    });
+    if joining || path { exit::USAGE as u8 } else { 1 }
 }

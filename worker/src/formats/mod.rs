@@ -1,3 +1,4 @@
 //! What the ecosystem reads and writes.
 
 pub mod huggingface;
+pub mod peft;

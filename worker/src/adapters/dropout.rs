@@ -1,0 +1,76 @@
+//! Dropout from a counter: a mask is a function of (seed, step, sample, position, place in the model, channel) alone,
+//! so it is the same whoever computes it, in whatever pack. The attempt is left out: a Retry drops the same.
+
+use tch::Tensor;
+
+use crate::model::{ProjectionKind, Site};
+
+/// Keys of the tokens of a pack, one each.
+#[derive(Debug, Clone)]
+pub struct Dropout {
+    /// Probability that an input is dropped.
+    pub probability: f64,
+    /// One a token.
+    pub keys: Vec<u64>,
+}
+
+/// Mixes a key; splitmix64's finaliser.
+pub fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Key of one token: run seed, step, sample id, position in the sample, shadow or real.
+pub fn token_key(seed: u64, step: u64, sample: &str, position: u64, shadow: bool) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(sample.as_bytes()).as_bytes()[..8]);
+    let sample = u64::from_le_bytes(first);
+    mix(mix(mix(seed) ^ step) ^ mix(sample ^ mix(2 * position + u64::from(shadow))))
+}
+
+impl Dropout {
+    /// `[T, width]`: 0 where an input is dropped, 1 / (1 - p) where it is kept.
+    pub fn mask(&self, site: Site, adapter: usize, width: i64) -> Tensor {
+        let place = (site.layer * ProjectionKind::ALL.len() + site.kind as usize) * 2 + adapter;
+        let place = mix(place as u64 ^ 0x6472_6f70);
+        let threshold = (self.probability * f64::from(u32::MAX)) as u32;
+        let kept = (1.0 / (1.0 - self.probability)) as f32;
+        let width = width as usize;
+        let mut mask = vec![0f32; self.keys.len() * width];
+        for (row, key) in mask.chunks_exact_mut(width).zip(&self.keys) {
+            let row_key = mix(key ^ place) as u32;
+            for (column, value) in (0u32..).zip(row) {
+                *value = if scramble(row_key ^ column.wrapping_mul(0x9e37_79b1)) >= threshold { kept } else { 0.0 };
+            }
+        }
+        Tensor::from_slice(&mask).view([-1, width as i64])
+    }
+}
+
+/// murmur3's 32-bit finaliser: no branches, so that a row vectorises.
+fn scramble(mut h: u32) -> u32 {
+    h ^= h >> 16;
+    h = h.wrapping_mul(0x85eb_ca6b);
+    h ^= h >> 13;
+    h = h.wrapping_mul(0xc2b2_ae35);
+    h ^ (h >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_dropped_inputs_is_the_probability_and_the_mask_depends_on_the_token_alone() {
+        let keys: Vec<u64> = (0..400).map(|position| token_key(1, 2, "sample", position, false)).collect();
+        let site = Site { layer: 1, kind: ProjectionKind::Up };
+        let all = Dropout { probability: 0.05, keys: keys.clone() }.mask(site, 0, 128);
+        let dropped = f64::try_from(all.eq(0.0).mean(tch::Kind::Double)).unwrap();
+        assert!((dropped - 0.05).abs() < 0.005, "{dropped}");
+        let alone = Dropout { probability: 0.05, keys: keys[300..].to_vec() }.mask(site, 0, 128);
+        assert!(alone.equal(&all.narrow(0, 300, 100)));
+        assert!(!all.equal(&Dropout { probability: 0.05, keys }.mask(site, 1, 128)));
+    }
+}

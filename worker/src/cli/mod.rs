@@ -1,0 +1,6 @@
+//! The commands of `worker`.
+
+pub mod generate;
+pub mod join;
+pub mod pretrain;
+pub mod solve;

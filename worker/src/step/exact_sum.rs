@@ -1,0 +1,134 @@
+//! The exact sum: gradients as fixed-point integers, so that their sum has no order, with linear digests.
+//!
+//! `q = round(g * 2^e)`, int32, |q| <= 2^bits, one exponent a tensor; `d = sum of r_i q_i mod 2^64`. Source:
+//! docs/architecture.md, "The exact sum".
+
+use std::ops::Range;
+
+use polya_proto::{EXPONENT_UNKNOWN, GRADIENT_NOT_FINITE, GRADIENT_ZERO};
+
+use crate::adapters::dropout::mix;
+
+/// A quantised gradient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quantised {
+    /// One a trainable number.
+    pub words: Vec<i32>,
+    /// Linear digest of the words.
+    pub digest: u64,
+}
+
+/// The smallest m with |g| < 2^m for all g, or a flag.
+pub fn magnitude(values: &[f32]) -> i32 {
+    let largest = values.iter().fold(0u32, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff));
+    match largest {
+        0 => GRADIENT_ZERO,
+        bits if bits >= 0x7f80_0000 => GRADIENT_NOT_FINITE,
+        bits if bits >> 23 == 0 => -149 + (32 - bits.leading_zeros()) as i32,
+        bits => (bits >> 23) as i32 - 126,
+    }
+}
+
+/// Quantises one tensor into `words`; values beyond ±2^bits are clamped (the magnitude says so), an unknown exponent
+/// adds nothing.
+pub fn quantise(values: &[f32], exponent: i32, bits: u32, words: &mut [i32]) {
+    if exponent == EXPONENT_UNKNOWN {
+        return words.fill(0);
+    }
+    let scale = 2f64.powi(exponent);
+    let limit = 2f64.powi(bits as i32);
+    for (word, value) in words.iter_mut().zip(values) {
+        *word = (f64::from(*value) * scale).round_ties_even().clamp(-limit, limit) as i32;
+    }
+}
+
+/// `sum of r_i q_i mod 2^64`, r_i from seed and index.
+pub fn digest(seed: u64, words: &[i32]) -> u64 {
+    let key = mix(seed ^ 0x6469_6765);
+    let term = |(index, word): (u64, &i32)| {
+        // One multiplication less than `mix`; odd, so that no single change of a word is lost.
+        let r = (key ^ index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let r = (r ^ (r >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93) | 1;
+        r.wrapping_mul(i64::from(*word) as u64)
+    };
+    (0u64..).zip(words).map(term).fold(0, u64::wrapping_add)
+}
+
+/// Adds words into a sum. K words of |q| <= 2^bits fit by the choice of bits.
+pub fn add(sum: &mut [i32], words: &[i32]) {
+    for (sum, word) in sum.iter_mut().zip(words) {
+        *sum = sum.wrapping_add(*word);
+    }
+}
+
+/// The fp32 gradient that a sum stands for.
+pub fn dequantise(sum: &[i32], exponents: &[i32], ranges: &[Range<usize>]) -> Vec<f32> {
+    let mut gradient = vec![0f32; sum.len()];
+    for (range, exponent) in ranges.iter().zip(exponents) {
+        if *exponent == EXPONENT_UNKNOWN {
+            continue;
+        }
+        let scale = 2f64.powi(-exponent);
+        for (value, word) in gradient[range.clone()].iter_mut().zip(&sum[range.clone()]) {
+            *value = (f64::from(*word) * scale) as f32;
+        }
+    }
+    gradient
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(seed: u64, count: u64) -> Vec<f32> {
+        (0..count).map(|i| ((mix(seed ^ i) >> 40) as f32 / 8_388_608.0 - 1.0) * 0.01).collect()
+    }
+
+    #[test]
+    fn the_sum_does_not_depend_on_order_or_split_and_its_digest_is_the_sum_of_digests() {
+        let parts: Vec<Vec<i32>> = (0..8)
+            .map(|k| {
+                let mut words = vec![0; 1000];
+                quantise(&numbers(k, 1000), 30, 27, &mut words);
+                words
+            })
+            .collect();
+        let total = |order: &[usize]| {
+            let mut sum = vec![0; 1000];
+            order.iter().for_each(|k| add(&mut sum, &parts[*k]));
+            sum
+        };
+        let sum = total(&[0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(sum, total(&[5, 3, 7, 0, 1, 6, 2, 4]));
+        let digests = parts.iter().fold(0u64, |all, words| all.wrapping_add(digest(9, words)));
+        assert_eq!(digests, digest(9, &sum));
+        let mut changed = sum.clone();
+        changed[123] += 1;
+        assert_ne!(digest(9, &changed), digest(9, &sum));
+    }
+
+    #[test]
+    fn a_magnitude_is_the_smallest_power_of_two_above() {
+        for (value, expected) in [(1.0f32, 1), (0.99, 0), (0.5, 0), (2.0, 2), (-3.9, 2), (1e-40, -132), (f32::MAX, 128)] {
+            let m = magnitude(&[0.0, value]);
+            assert_eq!(m, expected, "{value}");
+            let size = f64::from(value.abs());
+            assert!(size < 2f64.powi(m) && size >= 2f64.powi(m - 1), "{value}");
+        }
+        assert_eq!(magnitude(&[0.0, -0.0]), GRADIENT_ZERO);
+        assert_eq!(magnitude(&[1.0, f32::NAN]), GRADIENT_NOT_FINITE);
+        assert_eq!(magnitude(&[f32::NEG_INFINITY]), GRADIENT_NOT_FINITE);
+    }
+
+    #[test]
+    fn the_error_is_at_most_half_a_unit_a_microbatch() {
+        let values = numbers(3, 5000);
+        let mut words = vec![0; 5000];
+        let exponent = 27 - 3 - magnitude(&values);
+        quantise(&values, exponent, 27, &mut words);
+        let ranges = [0..2500, 2500..5000];
+        for (value, back) in values.iter().zip(dequantise(&words, &[exponent; 2], &ranges)) {
+            assert!((value - back).abs() <= 2f32.powi(-exponent), "{value} {back}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The step-aware loss of a microbatch: stage-weighted cross-entropy with label smoothing, plus the transition term.
+//!
+//! `L = sum of weight * ((1 - e) nll + e mean over V of -log p)` (smoothing: Szegedy et al. 2016, section 7) `+ epsilon *
+//! (mean over openings + mean over insides of -log(1 - p_wrong))` a sample, over the step's samples. p_wrong is the
+//! probability of stage names that would break the order. Source: docs/architecture.md, "The loss".
+
+use polya_proto::v1::{MicrobatchStatistics, StageStatistics};
+use tch::{Kind, Tensor};
+
+use super::batch::{Prepared, Transition, Weighing};
+use crate::model::Transformer;
+
+/// Logits that exist at once, at most.
+const LOGITS_MAX: i64 = 1 << 22;
+
+/// Constants of the loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loss {
+    /// e
+    pub label_smoothing: f64,
+    /// epsilon
+    pub transition: f64,
+    /// First token of each stage's name.
+    pub names: [i64; 4],
+}
+
+/// What came out of the rows.
+pub struct Outcome {
+    /// The microbatch's share of the step's loss.
+    pub loss: f64,
+    /// Its gradient in the hidden states, `[T, C]`; none without gradients.
+    pub gradient: Option<Tensor>,
+    /// Fixed-point sums.
+    pub statistics: MicrobatchStatistics,
+}
+
+impl Loss {
+    /// Loss, statistics and, where wanted, the gradient in the hidden states (after the last norm). The logits exist
+    /// only for learned rows, and only a chunk of them at a time.
+    pub fn evaluate(
+        &self,
+        model: &Transformer,
+        hidden: &Tensor,
+        prepared: &Prepared,
+        weighing: Weighing,
+        gradients: bool,
+    ) -> Outcome {
+        let rows_max = (LOGITS_MAX / model.config.vocabulary).clamp(16, 4096) as usize;
+        let mut statistics = empty_statistics(prepared);
+        let mut transitions = vec![(0f64, 0f64); prepared.clean.len()];
+        let counts = transition_counts(prepared);
+        let mut gradient = gradients.then(|| hidden.zeros_like());
+        let mut total = 0.0;
+        for chunk in prepared.predictions.chunks(rows_max) {
+            let rows = Tensor::from_slice(&chunk.iter().map(|p| p.row).collect::<Vec<_>>());
+            let picked = hidden.detach().index_select(0, &rows).set_requires_grad(gradients);
+            let targets = Tensor::from_slice(&chunk.iter().map(|p| p.target).collect::<Vec<_>>());
+            let weights = Tensor::from_slice(&chunk.iter().map(|p| p.weight as f32).collect::<Vec<_>>());
+            let log_p = model.logits(&picked).log_softmax(-1, Kind::Float);
+            let nll = -log_p.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
+            let smooth = -log_p.mean_dim([-1i64].as_slice(), false, Kind::Float);
+            let mixed = &nll * (1.0 - self.label_smoothing) + smooth * self.label_smoothing;
+            let mut loss = (mixed * weights).sum(Kind::Float);
+            let wrong = self.wrong(&log_p, chunk);
+            if self.transition > 0.0 {
+                let share = |p: &super::batch::Prediction| {
+                    let (openings, insides) = counts[p.sample];
+                    let count = if p.transition == Transition::Inside { insides } else { openings };
+                    (self.transition / f64::from(count.max(1)) / weighing.samples) as f32
+                };
+                let shares = Tensor::from_slice(&chunk.iter().map(share).collect::<Vec<_>>());
+                loss = loss + (&wrong * shares).sum(Kind::Float);
+            }
+            total += f64::try_from(&loss).unwrap_or(f64::NAN);
+            self.count(chunk, prepared, (&nll, &wrong, &log_p, &targets), &mut statistics, &mut transitions);
+            if let Some(gradient) = &mut gradient {
+                let part = Tensor::run_backward(&[loss], &[&picked], false, false).remove(0);
+                let _ = gradient.index_add_(0, &rows, &part);
+            }
+        }
+        for ((opening, inside), (openings, insides)) in transitions.iter().zip(&counts) {
+            let mean = opening / f64::from((*openings).max(1)) + inside / f64::from((*insides).max(1));
+            statistics.transition += fixed(mean);
+        }
+        Outcome { loss: total, gradient, statistics }
+    }
+
+    /// -log(1 - p_wrong) of each row, through the complement's logsumexp: exact where p_wrong is near 1.
+    fn wrong(&self, log_p: &Tensor, chunk: &[super::batch::Prediction]) -> Tensor {
+        let names = Tensor::from_slice(&self.names);
+        let allowed: Vec<f32> = chunk
+            .iter()
+            .flat_map(|prediction| {
+                (0..4).map(|stage| {
+                    let right = match prediction.transition {
+                        Transition::Opens(opened) => stage == opened,
+                        Transition::Ends => false,
+                        // A stage's own name inside it breaks nothing.
+                        Transition::Inside => stage == prediction.stage,
+                    };
+                    f32::from(u8::from(right))
+                })
+            })
+            .collect();
+        let wrong = Tensor::from_slice(&allowed).view([-1, 4]).eq(0.0);
+        let masked = log_p.index_select(1, &names).masked_fill(&wrong, f64::NEG_INFINITY);
+        let complement = log_p.index_fill(1, &names, f64::NEG_INFINITY);
+        let complement = Tensor::cat(&[complement, masked], 1).logsumexp([-1i64].as_slice(), false);
+        -complement.clamp_max(0.0)
+    }
+
+    fn count(
+        &self,
+        chunk: &[super::batch::Prediction],
+        prepared: &Prepared,
+        (nll, wrong, log_p, targets): (&Tensor, &Tensor, &Tensor, &Tensor),
+        statistics: &mut MicrobatchStatistics,
+        transitions: &mut [(f64, f64)],
+    ) {
+        let floats = |tensor: &Tensor| crate::quantization::floats(tensor);
+        let correct = Vec::<bool>::try_from(log_p.argmax(-1, false).eq_tensor(targets)).unwrap_or_default();
+        for (((prediction, nll), wrong), correct) in chunk.iter().zip(floats(nll)).zip(floats(wrong)).zip(correct) {
+            let stage = &mut statistics.stages[prediction.stage];
+            let loss = fixed(f64::from(nll));
+            stage.tokens += 1;
+            stage.loss += loss;
+            stage.correct += u64::from(correct);
+            if prepared.clean[prediction.sample] {
+                stage.clean_tokens += 1;
+                stage.clean_loss += loss;
+            }
+            let (opening, inside) = &mut transitions[prediction.sample];
+            *(if prediction.transition == Transition::Inside { inside } else { opening }) += f64::from(wrong);
+        }
+    }
+}
+
+fn fixed(value: f64) -> i64 {
+    (value / polya_proto::STATISTICS_UNIT).round() as i64
+}
+
+/// How many openings and insides each sample has.
+fn transition_counts(prepared: &Prepared) -> Vec<(u32, u32)> {
+    let mut counts = vec![(0, 0); prepared.clean.len()];
+    for prediction in &prepared.predictions {
+        let (openings, insides) = &mut counts[prediction.sample];
+        *(if prediction.transition == Transition::Inside { insides } else { openings }) += 1;
+    }
+    counts
+}
+
+fn empty_statistics(prepared: &Prepared) -> MicrobatchStatistics {
+    MicrobatchStatistics {
+        stages: vec![StageStatistics::default(); 4],
+        samples: prepared.clean.len() as u32,
+        tokens: prepared.batch.tokens() as u64,
+        ..MicrobatchStatistics::default()
+    }
+}

@@ -1,0 +1,276 @@
+//! The trainer on libtorch: what a member of the fleet drives.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use polya_datasets::tokens::{self, Tag};
+use polya_proto::v1::{
+    Continuation, Done, GenerateWork, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings,
+};
+use worker_member::trainer::{
+    AbortHandle, Membership, Rendezvous, Shadow, StateDigest, StateFiles, Trainer, TrainerError, TrainerFactory,
+};
+
+use crate::adamw::AdamW;
+use crate::adapters::{Layout, LoraSet};
+use crate::builtin::{self, Builtin};
+use crate::collectives::{Aborts, all_reduce_i32};
+use crate::formats::huggingface::{self, Directory, LoadError, Pretrained, Quantisation};
+use crate::formats::peft::{self, Description};
+use crate::generate::{AdapterSource, Request, Sampling, generate};
+use crate::step::batch::{self, Weighing};
+use crate::step::exact_sum::{self, Quantised};
+use crate::step::loss::Loss;
+use crate::step::microbatch;
+use crate::step::optimiser::TrainingState;
+
+/// Loads the base that a run names: the built-in one, or a directory.
+pub fn load_base(path: &str, quantisation: Quantisation) -> Result<Pretrained, LoadError> {
+    match path {
+        "" | builtin::NAME => huggingface::load(&Builtin, quantisation),
+        path => huggingface::load(&Directory(PathBuf::from(path)), quantisation),
+    }
+}
+
+/// Makes [`LibtorchTrainer`]s.
+pub struct LibtorchFactory;
+
+impl TrainerFactory for LibtorchFactory {
+    fn build(&self, settings: &Settings) -> Result<Box<dyn Trainer>, TrainerError> {
+        caught(|| Ok(Box::new(LibtorchTrainer::new(settings)?) as Box<dyn Trainer>))
+    }
+}
+
+/// Operators of tch panic on an error of libtorch; at the trainer's edge that becomes an error of its own.
+fn caught<T>(work: impl FnOnce() -> Result<T, TrainerError>) -> Result<T, TrainerError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(TrainerError::Fatal(text.unwrap_or_else(|| "libtorch failed".to_owned())))
+    })
+}
+
+/// Model, adapters and the exact sum of one worker.
+pub struct LibtorchTrainer {
+    settings: Settings,
+    base: Pretrained,
+    tags: [Tag; 4],
+    layout: Layout,
+    loss: Loss,
+    adamw: AdamW,
+    state: TrainingState,
+    /// The committed adapters as leaves.
+    adapters: LoraSet,
+    shadow: Option<TrainingState>,
+    held: BTreeMap<u32, Quantised>,
+    sum: Vec<i32>,
+    aborts: Aborts,
+}
+
+impl LibtorchTrainer {
+    fn new(settings: &Settings) -> Result<Self, TrainerError> {
+        let refused = |reason: String| TrainerError::Refused(reason);
+        if settings.device != "cpu" {
+            let reason = format!("worker.device = {}: this build computes on CPUs only; set worker.device=cpu", settings.device);
+            return Err(refused(reason));
+        }
+        tch::set_num_threads(settings.threads.max(1) as i32);
+        let quantisation = match settings.quantisation.as_str() {
+            "nf4" => Quantisation::Nf4,
+            "none" => Quantisation::None,
+            other => return Err(refused(format!("quantisation `{other}` is not nf4 or none"))),
+        };
+        let base = load_base(&settings.base_path, quantisation).map_err(|error| refused(error.to_string()))?;
+        let tags = tokens::tags(&base.tokenizer).map_err(|error| refused(error.to_string()))?;
+        let rank = i64::from(settings.adapter_rank.max(1));
+        let layout = Layout::new(&base.model.config, rank, settings.adapter_alpha, settings.adapter_verification);
+        let names = [0, 1, 2, 3].map(|stage: usize| i64::from(tags[stage].name_token()));
+        let state = TrainingState::new(layout.initial(settings.seed));
+        Ok(LibtorchTrainer {
+            loss: Loss { label_smoothing: settings.label_smoothing, transition: settings.loss_transition, names },
+            adamw: AdamW {
+                beta1: settings.beta1,
+                beta2: settings.beta2,
+                epsilon: settings.epsilon,
+                weight_decay: settings.weight_decay,
+            },
+            adapters: LoraSet::new(layout.clone(), &state.parameters, true),
+            sum: vec![0; layout.parameters()],
+            settings: settings.clone(),
+            shadow: None,
+            held: BTreeMap::new(),
+            aborts: Aborts::default(),
+            base,
+            tags,
+            layout,
+            state,
+        })
+    }
+
+    fn files(&self, state: &TrainingState) -> Result<StateFiles, TrainerError> {
+        let base = if self.settings.base_path.is_empty() { builtin::NAME } else { &self.settings.base_path };
+        let description = Description {
+            base: base.to_owned(),
+            dropout: self.settings.adapter_dropout,
+            verify: self.tags[3].clone(),
+        };
+        peft::write(&self.layout, &description, state).map_err(|error| TrainerError::Fatal(error.to_string()))
+    }
+
+    fn digest(&self, state: &TrainingState) -> Result<StateDigest, TrainerError> {
+        let files = self.files(state)?;
+        Ok(polya_proto::state_digest(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))))
+    }
+
+    fn commit(&mut self, state: TrainingState) {
+        self.adapters = LoraSet::new(self.layout.clone(), &state.parameters, true);
+        self.state = state;
+        self.shadow = None;
+        self.clear();
+    }
+
+    fn gradient(&mut self, plan: &Plan, lease: &Lease) -> Result<Done, TrainerError> {
+        let fatal = |reason: String| TrainerError::Fatal(reason);
+        let weighing = Weighing::of_plan(plan, self.settings.loss_mode == "uniform");
+        let key = (self.settings.seed, plan.step);
+        let shadow = self.settings.adapter_verification;
+        let prepared = batch::prepare(&lease.samples, &self.tags, weighing, shadow, key)
+            .map_err(|error| fatal(error.to_string()))?;
+        let found = microbatch::gradient(
+            &self.base.model,
+            &self.adapters,
+            &prepared,
+            (&self.loss, weighing),
+            self.settings.adapter_dropout,
+            self.settings.recompute,
+        );
+        let mut statistics = found.statistics;
+        let mut words = vec![0i32; self.layout.parameters()];
+        for (index, (slot, tensor)) in self.layout.slots.iter().zip(&found.tensors).enumerate() {
+            let values = crate::quantization::floats(tensor);
+            statistics.magnitudes.push(exact_sum::magnitude(&values));
+            let exponent = plan.exponents.get(index).copied().unwrap_or(polya_proto::EXPONENT_UNKNOWN);
+            exact_sum::quantise(&values, exponent, plan.bits, &mut words[slot.range.clone()]);
+        }
+        let digest = exact_sum::digest(self.settings.seed, &words);
+        self.held.insert(lease.microbatch, Quantised { words, digest });
+        Ok(Done {
+            step: lease.step,
+            attempt: lease.attempt,
+            microbatch: lease.microbatch,
+            digest,
+            statistics: Some(statistics),
+        })
+    }
+}
+
+impl Trainer for LibtorchTrainer {
+    fn initial_state(&mut self) -> Result<StateDigest, TrainerError> {
+        let state = TrainingState::new(self.layout.initial(self.settings.seed));
+        self.commit(state);
+        self.digest(&self.state)
+    }
+
+    fn load(&mut self, step: u64, files: &StateFiles) -> Result<StateDigest, TrainerError> {
+        let state = peft::read(&self.layout, files).map_err(|error| TrainerError::Fatal(error.to_string()))?;
+        if state.step != step {
+            let reason = format!("the state is of step {}, not {step}", state.step);
+            return Err(TrainerError::Fatal(reason));
+        }
+        self.commit(state);
+        self.digest(&self.state)
+    }
+
+    fn save(&self) -> Result<StateFiles, TrainerError> {
+        self.files(&self.state)
+    }
+
+    fn compute(&mut self, plan: &Plan, lease: &Lease) -> Result<Done, TrainerError> {
+        caught(|| self.gradient(plan, lease))
+    }
+
+    fn keep(&mut self, microbatch: u32) -> Result<(), TrainerError> {
+        let held = self.held.remove(&microbatch);
+        let held = held.ok_or_else(|| TrainerError::Fatal(format!("microbatch {microbatch} was not computed here")))?;
+        exact_sum::add(&mut self.sum, &held.words);
+        Ok(())
+    }
+
+    fn discard(&mut self, microbatch: u32) {
+        self.held.remove(&microbatch);
+    }
+
+    fn clear(&mut self) {
+        self.held.clear();
+        self.sum.fill(0);
+    }
+
+    fn reduce(
+        &mut self,
+        plan: &Plan,
+        membership: &Membership,
+        rendezvous: Arc<dyn Rendezvous>,
+    ) -> Result<Shadow, TrainerError> {
+        let mut staging = self.sum.clone();
+        let patience = Duration::from_millis((2 * self.settings.failure_detection_ms).max(4_000));
+        all_reduce_i32(&mut staging, membership, rendezvous, &self.aborts, patience)
+            .map_err(|error| TrainerError::Broken { group: membership.group, reason: error.to_string() })?;
+        let sum_digest = exact_sum::digest(self.settings.seed, &staging);
+        let ranges: Vec<_> = self.layout.slots.iter().map(|slot| slot.range.clone()).collect();
+        let gradient = exact_sum::dequantise(&staging, &plan.exponents, &ranges);
+        let rate = f64::from_bits(plan.learning_rate_bits);
+        let (next, gradient_norm) = self.state.stepped(&self.adamw, rate, self.settings.clip_norm, gradient);
+        let state_digest = self.digest(&next)?;
+        self.shadow = Some(next);
+        Ok(Shadow { sum_digest, state_digest, gradient_norm })
+    }
+
+    fn flip(&mut self) -> Result<(), TrainerError> {
+        let shadow = self.shadow.take().ok_or_else(|| TrainerError::Fatal("there is no shadow to flip".to_owned()))?;
+        self.commit(shadow);
+        Ok(())
+    }
+
+    fn abort_handle(&self) -> Arc<dyn AbortHandle> {
+        Arc::new(self.aborts.clone())
+    }
+
+    fn generate(&mut self, adapters: bool, work: &GenerateWork) -> Result<Vec<Continuation>, TrainerError> {
+        let prompts: Vec<Vec<u32>> = work.prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+        caught(|| {
+            let tokenizer = &self.base.tokenizer;
+            let request = Request {
+                prompts: &prompts,
+                tag: &self.tags[3].line,
+                stop: &self.base.stop,
+                max_tokens: work.max_tokens as usize,
+                batch: work.batch as usize,
+                vocabulary: tokenizer.get_vocab_size(true) as i64,
+                sampling: Sampling::Greedy,
+            };
+            let source: Option<&dyn AdapterSource> = adapters.then_some(&self.adapters);
+            let texts = generate(&self.base.model, source, &request).into_iter().map(|ids| {
+                let text = tokenizer.decode(&ids, false).map_err(|error| TrainerError::Fatal(error.to_string()))?;
+                Ok(Continuation { ids, text })
+            });
+            texts.collect()
+        })
+    }
+
+    fn holdout(&mut self, adapters: bool, work: &HoldoutWork) -> Result<MicrobatchStatistics, TrainerError> {
+        let weighing = Weighing { uniform: false, stages: [1.0; 4], samples: 1.0, learned_tokens: 1.0 };
+        let shadow = self.settings.adapter_verification;
+        let prepared = batch::prepare(&work.samples, &self.tags, weighing, shadow, (0, 0))
+            .map_err(|error| TrainerError::Fatal(error.to_string()))?;
+        caught(|| {
+            let _guard = tch::no_grad_guard();
+            let on = self.adapters.on(&prepared.verify, None);
+            let on: Option<&dyn crate::model::Adapters> = if adapters { Some(&on) } else { None };
+            let hidden = self.base.model.hidden(&prepared.batch, on);
+            Ok(self.loss.evaluate(&self.base.model, &hidden, &prepared, weighing, false).statistics)
+        })
+    }
+}
