@@ -1,6 +1,11 @@
 //! Sources to trajectories to Parquet; stages, answers, derivations and scores. Knows no tensors and no network.
 
+pub mod arithmetic;
 pub mod calculation;
+pub mod compose;
+pub mod scores;
+pub mod sources;
+pub mod split;
 pub mod synthesize;
 pub mod tokenizer;
 pub mod tokens;

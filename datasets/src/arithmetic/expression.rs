@@ -1,0 +1,366 @@
+//! Arithmetic expressions: numbers, `+ - * / //`, signs, brackets, a percent sign after a number.
+
+use num_traits::Zero;
+
+use super::number::{self, Exact};
+
+/// Deeper brackets and signs are an error, not a stack overflow.
+pub const DEPTH_MAX: usize = 40;
+/// Longer expressions are an error.
+pub const TOKENS_MAX: usize = 400;
+/// A value with more bits than this is an error: a chain of products must not eat the memory.
+pub const BITS_MAX: u64 = 4_096;
+
+/// What joins two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operator {
+    /// `+`
+    Add,
+    /// `-`
+    Subtract,
+    /// `*`
+    Multiply,
+    /// `/`
+    Divide,
+    /// `//`, rounded down.
+    FloorDivide,
+}
+
+impl Operator {
+    /// Its sign in a trace.
+    pub const fn sign(self) -> &'static str {
+        match self {
+            Operator::Add => "+",
+            Operator::Subtract => "-",
+            Operator::Multiply => "*",
+            Operator::Divide => "/",
+            Operator::FloorDivide => "//",
+        }
+    }
+
+    const fn strength(self) -> u8 {
+        match self {
+            Operator::Add | Operator::Subtract => 1,
+            _ => 2,
+        }
+    }
+
+    /// The exact result.
+    pub fn apply(self, left: &Exact, right: &Exact) -> Result<Exact, ExpressionError> {
+        let value = match self {
+            Operator::Add => left + right,
+            Operator::Subtract => left - right,
+            Operator::Multiply => left * right,
+            Operator::Divide | Operator::FloorDivide if right.is_zero() => return Err(ExpressionError::DivisionByZero),
+            Operator::Divide => left / right,
+            Operator::FloorDivide => (left / right).floor(),
+        };
+        let fits = value.numer().bits() <= BITS_MAX && value.denom().bits() <= BITS_MAX;
+        if fits { Ok(value) } else { Err(ExpressionError::TooLarge) }
+    }
+}
+
+/// A sum, product, … of numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expression {
+    /// A number as written.
+    Number(Exact),
+    /// A minus sign in front.
+    Negate(Box<Expression>),
+    /// Two values joined.
+    Binary(Operator, Box<Expression>, Box<Expression>),
+}
+
+/// Why a text is no expression, or an expression has no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ExpressionError {
+    /// A character that belongs to no expression.
+    #[error("byte {0}: not part of an expression")]
+    Character(usize),
+    /// Something else was expected here.
+    #[error("byte {0}: a number or a bracket is expected")]
+    Operand(usize),
+    /// An operand follows an operand, or a bracket does not close.
+    #[error("byte {0}: an operator or the end is expected")]
+    Operator(usize),
+    /// See [`DEPTH_MAX`] and [`TOKENS_MAX`].
+    #[error("the expression is too long or nested too deeply")]
+    TooComplex,
+    /// A division by zero.
+    #[error("division by zero")]
+    DivisionByZero,
+    /// See [`BITS_MAX`].
+    #[error("the value is too large")]
+    TooLarge,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Token {
+    Number(Exact),
+    Operator(Operator),
+    Percent,
+    Open,
+    Close,
+    Other,
+}
+
+/// A token with its byte range.
+pub(super) type Placed = (Token, usize, usize);
+
+/// Cuts a text into tokens; white space and currency signs stand between them, any other character is `Other`.
+pub(super) fn tokens(text: &str) -> Vec<Placed> {
+    let mut found: Vec<Placed> = Vec::new();
+    let mut at = 0;
+    while let Some(character) = text.get(at..).and_then(|rest| rest.chars().next()) {
+        let rest = &text[at..];
+        let after_operand = matches!(found.last(), Some((Token::Number(_) | Token::Close | Token::Percent, ..)));
+        let next = rest[character.len_utf8()..].trim_start().chars().next();
+        let (token, length) = match character {
+            c if c.is_whitespace() || matches!(c, '$' | '€' | '£' | '\u{200b}') => {
+                at += c.len_utf8();
+                continue;
+            }
+            '0'..='9' | '.' => match number::scan(rest) {
+                Some((value, length)) => (Token::Number(value), length),
+                None => (Token::Other, rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count().max(1)),
+            },
+            '+' => (Token::Operator(Operator::Add), 1),
+            '-' | '−' | '–' => (Token::Operator(Operator::Subtract), character.len_utf8()),
+            '/' if rest.starts_with("//") => (Token::Operator(Operator::FloorDivide), 2),
+            '/' | '÷' => (Token::Operator(Operator::Divide), character.len_utf8()),
+            '*' | '×' | '·' => (Token::Operator(Operator::Multiply), character.len_utf8()),
+            'x' | 'X' if after_operand && next.is_some_and(|c| c.is_ascii_digit() || matches!(c, '(' | '$' | '.')) => {
+                (Token::Operator(Operator::Multiply), 1)
+            }
+            '%' => (Token::Percent, 1),
+            '(' => (Token::Open, 1),
+            ')' => (Token::Close, 1),
+            c => (Token::Other, c.len_utf8()),
+        };
+        found.push((token, at, at + length));
+        at += length;
+    }
+    found
+}
+
+impl Expression {
+    /// Reads a whole text.
+    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        Self::of_tokens(&tokens(text), text.len())
+    }
+
+    pub(super) fn of_tokens(tokens: &[Placed], end: usize) -> Result<Self, ExpressionError> {
+        if tokens.len() > TOKENS_MAX {
+            return Err(ExpressionError::TooComplex);
+        }
+        if let Some((_, at, _)) = tokens.iter().find(|(token, ..)| *token == Token::Other) {
+            return Err(ExpressionError::Character(*at));
+        }
+        let mut parser = Parser { tokens, next: 0, end };
+        let expression = parser.binary(0, 0)?;
+        match parser.peek() {
+            None => Ok(expression),
+            Some(_) => Err(ExpressionError::Operator(parser.at())),
+        }
+    }
+
+    /// The exact value.
+    pub fn value(&self) -> Result<Exact, ExpressionError> {
+        match self {
+            Expression::Number(number) => Ok(number.clone()),
+            Expression::Negate(inner) => Ok(-inner.value()?),
+            Expression::Binary(operator, left, right) => operator.apply(&left.value()?, &right.value()?),
+        }
+    }
+
+    /// How many operators it has (signs not counted).
+    pub fn operators(&self) -> usize {
+        match self {
+            Expression::Number(_) => 0,
+            Expression::Negate(inner) => inner.operators(),
+            Expression::Binary(_, left, right) => 1 + left.operators() + right.operators(),
+        }
+    }
+
+    /// The numbers in it, from left to right.
+    pub fn numbers(&self) -> Vec<&Exact> {
+        match self {
+            Expression::Number(number) => vec![number],
+            Expression::Negate(inner) => inner.numbers(),
+            Expression::Binary(_, left, right) => {
+                let mut numbers = left.numbers();
+                numbers.extend(right.numbers());
+                numbers
+            }
+        }
+    }
+
+    /// Writes it with `write` for each number and as few brackets as its meaning allows.
+    pub fn text(&self, write: &mut impl FnMut(&Exact) -> String) -> String {
+        match self {
+            Expression::Number(number) => write(number),
+            Expression::Negate(inner) => match **inner {
+                Expression::Number(_) => format!("-{}", inner.text(write)),
+                _ => format!("-({})", inner.text(write)),
+            },
+            Expression::Binary(operator, left, right) => {
+                let mut side = |part: &Expression, is_right: bool| {
+                    let text = part.text(write);
+                    let bracket = match part {
+                        Expression::Binary(inner, ..) if is_right => {
+                            inner.strength() < operator.strength()
+                                || inner.strength() == operator.strength()
+                                    && !(inner == operator && matches!(operator, Operator::Add | Operator::Multiply))
+                        }
+                        Expression::Binary(inner, ..) => inner.strength() < operator.strength(),
+                        Expression::Negate(_) => is_right,
+                        Expression::Number(_) => is_right && text.starts_with('-'),
+                    };
+                    if bracket { format!("({text})") } else { text }
+                };
+                let left = side(left, false);
+                let right = side(right, true);
+                format!("{left} {} {right}", operator.sign())
+            }
+        }
+    }
+}
+
+struct Parser<'a> {
+    tokens: &'a [Placed],
+    next: usize,
+    end: usize,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.next).map(|(token, ..)| token)
+    }
+
+    fn at(&self) -> usize {
+        self.tokens.get(self.next).map_or(self.end, |(_, start, _)| *start)
+    }
+
+    fn binary(&mut self, strength_min: u8, depth: usize) -> Result<Expression, ExpressionError> {
+        let mut left = self.operand(depth)?;
+        while let Some(Token::Operator(operator)) = self.peek() {
+            let operator = *operator;
+            if operator.strength() <= strength_min {
+                break;
+            }
+            self.next += 1;
+            let right = self.binary(operator.strength(), depth + 1)?;
+            left = Expression::Binary(operator, Box::new(left), Box::new(right));
+        }
+        Ok(left)
+    }
+
+    fn operand(&mut self, depth: usize) -> Result<Expression, ExpressionError> {
+        if depth > DEPTH_MAX {
+            return Err(ExpressionError::TooComplex);
+        }
+        let at = self.at();
+        let token = self.peek().cloned();
+        self.next += 1;
+        let operand = match token {
+            Some(Token::Number(value)) => Expression::Number(value),
+            Some(Token::Operator(Operator::Add)) => return self.operand(depth + 1),
+            Some(Token::Operator(Operator::Subtract)) => {
+                return Ok(match self.operand(depth + 1)? {
+                    Expression::Number(value) => Expression::Number(-value),
+                    inner => Expression::Negate(Box::new(inner)),
+                });
+            }
+            Some(Token::Open) => {
+                let inner = self.binary(0, depth + 1)?;
+                if self.peek() != Some(&Token::Close) {
+                    return Err(ExpressionError::Operator(self.at()));
+                }
+                self.next += 1;
+                inner
+            }
+            _ => return Err(ExpressionError::Operand(at)),
+        };
+        if self.peek() != Some(&Token::Percent) {
+            return Ok(operand);
+        }
+        self.next += 1;
+        Ok(match operand {
+            Expression::Number(value) => Expression::Number(value / number::hundred()),
+            inner => {
+                Expression::Binary(Operator::Divide, Box::new(inner), Box::new(Expression::Number(number::hundred())))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value(text: &str) -> String {
+        match Expression::parse(text).and_then(|e| e.value()) {
+            Ok(value) => number::exact(&value),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn values_are_exact() {
+        let cases = [
+            ("48/2", "24"),
+            ("18*.5", "9"),
+            ("+30+46+38", "114"),
+            ("71+-3", "68"),
+            ("560//10", "56"),
+            ("7//2", "3"),
+            ("-7//2", "-4"),
+            ("(2+3)*4-10/4", "35/2"),
+            ("10-3-2", "5"),
+            ("64/4/2", "8"),
+            ("$5 × 3", "15"),
+            ("5 x 3", "15"),
+            ("20% * 50", "10"),
+            ("3/4", "3/4"),
+            ("0.1+0.2", "3/10"),
+            ("-(2+3)", "-5"),
+            ("1/0", "division by zero"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(value(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_expression_says_where() {
+        assert_eq!(Expression::parse("2 + apples"), Err(ExpressionError::Character(4)));
+        assert_eq!(Expression::parse("2 +"), Err(ExpressionError::Operand(3)));
+        assert_eq!(Expression::parse("(2"), Err(ExpressionError::Operator(2)));
+        assert_eq!(Expression::parse("2 3"), Err(ExpressionError::Operator(2)));
+        assert_eq!(Expression::parse(&"(".repeat(300)), Err(ExpressionError::TooComplex));
+        assert_eq!(Expression::parse(&"-".repeat(100_000)), Err(ExpressionError::TooComplex));
+    }
+
+    #[test]
+    fn a_chain_of_products_is_bounded() {
+        let nines = "9".repeat(200);
+        assert_eq!(value(&vec![nines; 20].join("*")), ExpressionError::TooLarge.to_string());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,60}") {
+            let _ = Expression::parse(&text).and_then(|e| e.value());
+        }
+
+        #[test]
+        fn what_is_printed_is_read_back(text in "[0-9]{1,3}([-+*/]\\(?-?[0-9]{1,3}\\)?){0,6}") {
+            if let Ok(expression) = Expression::parse(&text) {
+                let printed = expression.text(&mut number::decimal);
+                let again = Expression::parse(&printed).unwrap();
+                prop_assert_eq!(expression.value(), again.value(), "{} {}", text, printed);
+            }
+        }
+    }
+}

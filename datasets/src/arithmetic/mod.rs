@@ -1,0 +1,12 @@
+//! Sums in text: exact numbers, expressions, and `expression = value` wherever it stands.
+//!
+//! Everything here takes any text, model output included: it never panics, and what it does is bounded by the text's
+//! length and the limits stated beside each function.
+
+pub mod calculation;
+pub mod expression;
+pub mod number;
+
+pub use calculation::Stated;
+pub use expression::{Expression, ExpressionError, Operator};
+pub use number::Exact;

@@ -1,0 +1,284 @@
+//! Calculations to the four stages of a trace.
+//!
+//! EXECUTE has one operation a line, so that each value has its own line; a calculation with several operations is cut
+//! where every value on the way can be written as a decimal, else it stays whole. VERIFY goes the other road: it undoes
+//! each step from its result (`24 * 2 = 48` for `48 / 2 = 24`). Every line is checked before it is written.
+
+use crate::arithmetic::expression::{Expression, ExpressionError, Operator};
+use crate::arithmetic::{Exact, Stated, calculation, number};
+use crate::scores::derivation::Givens;
+use crate::trajectory::Trajectory;
+
+/// No trace has more steps.
+pub const STEPS_MAX: usize = 60;
+
+/// What is known of a problem beside its calculations.
+#[derive(Debug, Clone, Copy)]
+pub struct Problem<'a> {
+    /// See [`Trajectory`], as for the other fields.
+    pub id: &'a str,
+    /// The source's name.
+    pub source: &'a str,
+    /// The source's split.
+    pub split: &'a str,
+    /// The question.
+    pub question: &'a str,
+    /// Language tag.
+    pub language: &'a str,
+    /// The final answer.
+    pub answer: &'a str,
+    /// The calculations are the source's whole derivation, as it annotated it.
+    pub exact: bool,
+}
+
+/// Why no stages can be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ComposeError {
+    /// There is no calculation.
+    #[error("there is no calculation")]
+    Empty,
+    /// Longer than [`STEPS_MAX`].
+    #[error("{0} steps, {STEPS_MAX} are the limit")]
+    TooLong(usize),
+    /// A calculation has no value, or not the one stated.
+    #[error("step {0}: the calculation does not hold")]
+    Wrong(usize),
+    /// An expression cannot be evaluated.
+    #[error(transparent)]
+    Expression(#[from] ExpressionError),
+    /// What was written would not be read back as what was meant.
+    #[error("`{0}` would not be read back")]
+    Unreadable(String),
+}
+
+/// One line of EXECUTE.
+struct Step {
+    operator: Operator,
+    left: Expression,
+    right: Expression,
+    value: Exact,
+}
+
+/// Writes the stages.
+pub fn compose(problem: &Problem<'_>, calculations: &[Stated]) -> Result<Trajectory, ComposeError> {
+    let mut steps = Vec::new();
+    for (index, stated) in calculations.iter().enumerate() {
+        if !stated.holds() {
+            return Err(ComposeError::Wrong(index + 1));
+        }
+        cut(&stated.expression, &mut steps)?;
+    }
+    if steps.is_empty() {
+        return Err(ComposeError::Empty);
+    }
+    if steps.len() > STEPS_MAX {
+        return Err(ComposeError::TooLong(steps.len()));
+    }
+    let givens = Givens::of_question(problem.question);
+    let mut execute = Vec::new();
+    let mut verify = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let (line, check) = (execute_line(step), verify_line(step)?);
+        for text in [&line, &check] {
+            if !calculation::find(text).first().is_some_and(Stated::holds) {
+                return Err(ComposeError::Unreadable(text.clone()));
+            }
+        }
+        execute.push(format!("{}. {line}", index + 1));
+        verify.push(format!("{}. {check}", index + 1));
+    }
+    verify.push("Each step undone gives back what it began with.".to_owned());
+    let meta = serde_json::json!({ "exact": problem.exact, "steps": steps.len() });
+    Ok(Trajectory {
+        id: problem.id.to_owned(),
+        source: problem.source.to_owned(),
+        split: problem.split.to_owned(),
+        question: problem.question.to_owned(),
+        understand: understand(problem.question, &steps, &givens),
+        plan: plan(&steps),
+        execute: execute.join("\n"),
+        verify: verify.join("\n"),
+        answer: problem.answer.to_owned(),
+        language: problem.language.to_owned(),
+        corrective: false,
+        planted: None,
+        weights: None,
+        meta: meta.to_string(),
+    })
+}
+
+/// A number is written as a decimal within six places, else as a fraction in brackets.
+fn write(value: &Exact) -> String {
+    let text = number::decimal(value);
+    if text.contains('/') { format!("({text})") } else { text }
+}
+
+fn has_decimal(value: &Exact) -> bool {
+    !number::decimal(value).contains('/')
+}
+
+/// Appends the steps of an expression and returns what stands for its value: a number.
+fn cut(expression: &Expression, steps: &mut Vec<Step>) -> Result<Expression, ComposeError> {
+    let Expression::Binary(operator, left, right) = expression else {
+        return Ok(Expression::Number(expression.value()?));
+    };
+    let before = steps.len();
+    let (mut left_part, mut right_part) = (cut(left, steps)?, cut(right, steps)?);
+    if !steps[before..].iter().all(|step| has_decimal(&step.value)) {
+        steps.truncate(before);
+        (left_part, right_part) = (whole(left), whole(right));
+    }
+    let value = expression.value()?;
+    steps.push(Step { operator: *operator, left: left_part, right: right_part, value: value.clone() });
+    Ok(Expression::Number(value))
+}
+
+/// `-(…)` has no line of its own: a sign is moved into the number.
+fn whole(expression: &Expression) -> Expression {
+    match (expression, expression.value()) {
+        (Expression::Negate(_), Ok(value)) => Expression::Number(value),
+        _ => expression.clone(),
+    }
+}
+
+fn expression(step: &Step) -> Expression {
+    Expression::Binary(step.operator, Box::new(step.left.clone()), Box::new(step.right.clone()))
+}
+
+fn execute_line(step: &Step) -> String {
+    format!("{} = {}", expression(step).text(&mut write), number::decimal(&step.value))
+}
+
+/// The inverse operation on the result. Where it is undefined (a product with zero) the sum with its sides exchanged.
+fn verify_line(step: &Step) -> Result<String, ComposeError> {
+    let (left, right) = (step.left.value()?, step.right.value()?);
+    let line = |operator: Operator, a: &Exact, b: &Exact| -> Result<String, ComposeError> {
+        let numbers = [a, b].map(|value| Box::new(Expression::Number(value.clone())));
+        let [first, second] = numbers;
+        let inverse = Expression::Binary(operator, first, second);
+        Ok(format!("{} = {}", inverse.text(&mut write), number::decimal(&inverse.value()?)))
+    };
+    let zero = Exact::from_integer(0.into());
+    match step.operator {
+        Operator::Add => line(Operator::Subtract, &step.value, &right),
+        Operator::Subtract => line(Operator::Add, &step.value, &right),
+        Operator::Multiply if right != zero => line(Operator::Divide, &step.value, &right),
+        Operator::Multiply => line(Operator::Multiply, &right, &left),
+        Operator::Divide => line(Operator::Multiply, &step.value, &right),
+        Operator::FloorDivide => {
+            let product = &step.value * &right;
+            let rest = &left - &product;
+            let product_line = line(Operator::Multiply, &step.value, &right)?;
+            Ok(if rest == zero { product_line } else { format!("{product_line}, {} remain", number::decimal(&rest)) })
+        }
+    }
+}
+
+/// PLAN: each step in words, earlier results by their step's number, no results.
+fn plan(steps: &[Step]) -> String {
+    let line = |(index, step): (usize, &Step)| {
+        let mut name = |value: &Exact| match steps[..index].iter().rposition(|earlier| earlier.value == *value) {
+            Some(earlier) => format!("step {}", earlier + 1),
+            None => write(value),
+        };
+        let simple = step.left.operators() == 0 && step.right.operators() == 0;
+        if !simple {
+            return format!("{}. Calculate {}.", index + 1, expression(step).text(&mut name));
+        }
+        let (left, right) = (step.left.text(&mut name), step.right.text(&mut name));
+        let words = match step.operator {
+            Operator::Add => format!("Add {right} to {left}"),
+            Operator::Subtract => format!("Subtract {right} from {left}"),
+            Operator::Multiply => format!("Multiply {left} by {right}"),
+            Operator::Divide => format!("Divide {left} by {right}"),
+            Operator::FloorDivide => format!("Divide {left} by {right} and round down"),
+        };
+        format!("{}. {words}.", index + 1)
+    };
+    steps.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// UNDERSTAND: the numbers used that no step makes, those of the question first, and the question's goal.
+fn understand(question: &str, steps: &[Step], givens: &Givens) -> String {
+    let (mut stated, mut known): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    for (index, step) in steps.iter().enumerate() {
+        for value in step.left.numbers().into_iter().chain(step.right.numbers()) {
+            let given = givens.holds(value);
+            if !given && steps[..index].iter().any(|earlier| earlier.value == *value) {
+                continue;
+            }
+            let list = if given { &mut stated } else { &mut known };
+            let text = number::decimal(value);
+            if !list.contains(&text) {
+                list.push(text);
+            }
+        }
+    }
+    let mut lines = Vec::new();
+    if !stated.is_empty() {
+        lines.push(format!("Given: {}.", stated.join(", ")));
+    }
+    if !known.is_empty() {
+        lines.push(format!("Also used: {}.", known.join(", ")));
+    }
+    lines.push(format!("Goal: {}", goal(question)));
+    lines.join("\n")
+}
+
+/// The last sentence that asks, else the last one.
+fn goal(question: &str) -> String {
+    let mut sentences: Vec<String> = Vec::new();
+    let mut current = String::new();
+    let mut characters = question.chars().peekable();
+    while let Some(character) = characters.next() {
+        current.push(if character.is_whitespace() { ' ' } else { character });
+        let ends = matches!(character, '.' | '?' | '!') && characters.peek().is_none_or(|next| next.is_whitespace());
+        if ends || characters.peek().is_none() {
+            let sentence = current.split_whitespace().collect::<Vec<_>>().join(" ");
+            if !sentence.is_empty() {
+                sentences.push(sentence);
+            }
+            current.clear();
+        }
+    }
+    let asks = sentences.iter().rfind(|sentence| sentence.ends_with('?'));
+    asks.or(sentences.last()).cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(question: &'static str, answer: &'static str) -> Problem<'static> {
+        Problem { id: "own/0", source: "own", split: "", question, language: "en", answer, exact: true }
+    }
+
+    #[test]
+    fn the_four_stages_of_a_small_problem() {
+        let question = "Lan sold 48 clips in April and half as many in May.  How many did she sell in both months?";
+        let made = compose(&problem(question, "72"), &calculation::find("48/2 = 24\n48+24 = 72")).unwrap();
+        assert_eq!(made.understand, "Given: 48.\nAlso used: 2.\nGoal: How many did she sell in both months?");
+        assert_eq!(made.plan, "1. Divide 48 by 2.\n2. Add step 1 to 48.");
+        assert_eq!(made.execute, "1. 48 / 2 = 24\n2. 48 + 24 = 72");
+        let verdict = "Each step undone gives back what it began with.";
+        assert_eq!(made.verify, format!("1. 24 * 2 = 48\n2. 72 - 24 = 48\n{verdict}"));
+    }
+
+    #[test]
+    fn long_sums_are_cut_and_fractions_kept_whole() {
+        let made = |text: &str| compose(&problem("q?", "1"), &calculation::find(text)).unwrap().execute;
+        assert_eq!(made("5+10+14 = 29"), "1. 5 + 10 = 15\n2. 15 + 14 = 29");
+        assert_eq!(made("1/3*60 = 20"), "1. 1 / 3 * 60 = 20");
+        assert_eq!(made("3/5*180 = 108"), "1. 3 / 5 = 0.6\n2. 0.6 * 180 = 108");
+        assert_eq!(made("560//10 = 56"), "1. 560 // 10 = 56");
+        assert_eq!(made("71+-3 = 68"), "1. 71 + (-3) = 68");
+        assert_eq!(made("0*5 = 0"), "1. 0 * 5 = 0");
+    }
+
+    #[test]
+    fn a_wrong_sum_is_not_written() {
+        let refused = compose(&problem("q?", "5"), &calculation::find("2+2 = 5"));
+        assert_eq!(refused.unwrap_err(), ComposeError::Wrong(1));
+        assert_eq!(compose(&problem("q?", "5"), &[]).unwrap_err(), ComposeError::Empty);
+    }
+}

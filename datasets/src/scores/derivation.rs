@@ -1,0 +1,310 @@
+//! Derivations: the values of a trace as rational functions of what the problem gives.
+//!
+//! Two expressions are equal as rational functions if they agree at points nobody chose: each given quantity is
+//! replaced by a residue that is a hash of it, modulo the prime 2^61 - 1, twice (Schwartz 1980, Zippel 1979; a chance
+//! of about 2^-100 to call two different ones equal). Constants, numbers that the question does not hold, stand for
+//! themselves. So order, brackets, cancelling and the cut into steps do not matter, the operands do.
+
+use std::collections::BTreeSet;
+
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_traits::{One, ToPrimitive, Zero};
+
+use crate::arithmetic::{Exact, Expression, Operator, Stated, number};
+
+/// The field's size, a Mersenne prime.
+const PRIME: u64 = (1 << 61) - 1;
+/// An operand with two possible origins doubles the readings of what it enters; more than this are not followed.
+pub const READINGS_MAX: usize = 16;
+
+/// The value of a rational function at two points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fingerprint([u64; 2]);
+
+/// All ways to read one derivation: more than one where an operand is both a given number and an earlier result.
+pub type Readings = BTreeSet<Fingerprint>;
+
+/// The quantities that a problem gives.
+#[derive(Debug, Clone, Default)]
+pub struct Givens {
+    values: BTreeSet<Exact>,
+    percents: BTreeSet<Exact>,
+}
+
+impl Givens {
+    /// The numbers of a question: digits with their thousands separators and decimals, `a/b`, percent, and the words
+    /// from two to twenty, tens, half, third, quarter, twice, dozen. (`a/b` gives a, b and the quotient.)
+    pub fn of_question(question: &str) -> Self {
+        let mut givens = Givens::default();
+        let bytes = question.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let starts =
+                bytes[at].is_ascii_digit() || bytes[at] == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
+            let scanned = if starts { question.get(at..).and_then(number::scan) } else { None };
+            let Some((value, length)) = scanned.filter(|(_, length)| *length > 0) else {
+                at += 1;
+                continue;
+            };
+            at += length;
+            givens.add_number(value, question.get(at..).unwrap_or_default());
+        }
+        for word in question.split(|c: char| !c.is_alphabetic()) {
+            let word = word.to_lowercase();
+            givens.values.extend(WORDS.iter().find(|(name, ..)| *name == word).map(|(_, n, d)| fraction(*n, *d)));
+        }
+        givens
+    }
+
+    fn add_number(&mut self, value: Exact, after: &str) {
+        let follows = after.trim_start();
+        if follows.starts_with('%') || follows.starts_with("percent") {
+            self.percents.insert(value.clone());
+        }
+        if let Some((denominator, _)) = after.strip_prefix('/').and_then(number::scan)
+            && !denominator.is_zero()
+        {
+            self.values.insert(&value / denominator);
+        }
+        self.values.insert(value);
+    }
+
+    /// Whether the question gives this value.
+    pub fn holds(&self, value: &Exact) -> bool {
+        self.values.contains(value)
+    }
+
+    /// The given values, ascending.
+    pub fn values(&self) -> impl Iterator<Item = &Exact> {
+        self.values.iter()
+    }
+
+    /// A number of the trace as a function of the given quantities: itself if it is given; a hundredth of a given
+    /// percentage if it is that; the negative of a given one; else a constant.
+    fn leaf(&self, value: &Exact) -> Option<Fingerprint> {
+        if self.values.contains(value) {
+            return Some(symbol(value));
+        }
+        if self.values.contains(&-value) {
+            return Some(symbol(&-value).negative());
+        }
+        let percent = value * number::hundred();
+        if self.percents.contains(&percent) {
+            return symbol(&percent).apply(Operator::Divide, constant(&number::hundred())?);
+        }
+        constant(value)
+    }
+}
+
+/// The derivations of a trace: one set of readings for each operator of each calculation, in order. What has no value
+/// (a division by zero) is no derivation.
+///
+/// Origin of an operand: the latest earlier result of that value; if the question gives the value too, either. A
+/// number that is neither is a constant.
+pub fn derivations(calculations: &[Stated], givens: &Givens) -> Vec<Readings> {
+    let mut found: Vec<Readings> = Vec::new();
+    let mut results: Vec<(&Exact, Readings)> = Vec::new();
+    for stated in calculations {
+        let readings = walk(&stated.expression, givens, &results, &mut found);
+        results.push((&stated.value, readings));
+    }
+    found
+}
+
+fn walk(
+    expression: &Expression,
+    givens: &Givens,
+    results: &[(&Exact, Readings)],
+    found: &mut Vec<Readings>,
+) -> Readings {
+    match expression {
+        Expression::Number(value) => {
+            let earlier = results.iter().rev().find(|(result, readings)| *result == value && !readings.is_empty());
+            let mut readings = earlier.map(|(_, readings)| readings.clone()).unwrap_or_default();
+            if readings.is_empty() || givens.holds(value) {
+                readings.extend(givens.leaf(value));
+            }
+            readings
+        }
+        Expression::Negate(inner) => {
+            walk(inner, givens, results, found).into_iter().map(Fingerprint::negative).collect()
+        }
+        Expression::Binary(operator, left, right) => {
+            let (left, right) = (walk(left, givens, results, found), walk(right, givens, results, found));
+            let pairs = left.iter().flat_map(|l| right.iter().map(move |r| (*l, *r)));
+            let readings: Readings = pairs.filter_map(|(l, r)| l.apply(*operator, r)).take(READINGS_MAX).collect();
+            if !readings.is_empty() {
+                found.push(readings.clone());
+            }
+            readings
+        }
+    }
+}
+
+impl Fingerprint {
+    fn apply(self, operator: Operator, other: Self) -> Option<Self> {
+        let mut values = [0; 2];
+        for (slot, (a, b)) in values.iter_mut().zip(self.0.into_iter().zip(other.0)) {
+            *slot = match operator {
+                Operator::Add => add(a, b),
+                Operator::Subtract => add(a, PRIME - b),
+                Operator::Multiply => multiply(a, b),
+                Operator::Divide if b == 0 => return None,
+                Operator::Divide => multiply(a, inverse(b)),
+                // Not a rational function: its own symbol, a function of its operands.
+                Operator::FloorDivide => hash(&[b"//", &a.to_le_bytes(), &b.to_le_bytes()], 0),
+            };
+        }
+        Some(Fingerprint(values))
+    }
+
+    fn negative(self) -> Self {
+        Fingerprint(self.0.map(|value| (PRIME - value) % PRIME))
+    }
+}
+
+fn symbol(value: &Exact) -> Fingerprint {
+    let name = number::exact(value);
+    Fingerprint([0, 1].map(|point| hash(&[b"given", name.as_bytes()], point)))
+}
+
+fn constant(value: &Exact) -> Option<Fingerprint> {
+    let prime = BigInt::from(PRIME);
+    let residue = |integer: &BigInt| integer.mod_floor(&prime).to_u64();
+    let (numerator, denominator) = (residue(value.numer())?, residue(value.denom())?);
+    (denominator != 0).then(|| Fingerprint([multiply(numerator, inverse(denominator)); 2]))
+}
+
+fn hash(parts: &[&[u8]], point: u8) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[point]);
+    for part in parts {
+        hasher.update(part);
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first) % PRIME
+}
+
+fn add(a: u64, b: u64) -> u64 {
+    (a + b) % PRIME // both below 2^61
+}
+
+fn multiply(a: u64, b: u64) -> u64 {
+    (u128::from(a) * u128::from(b) % u128::from(PRIME)) as u64
+}
+
+/// Fermat: `a^(p-2)`.
+fn inverse(a: u64) -> u64 {
+    let (mut result, mut base, mut exponent) = (1, a, PRIME - 2);
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result = multiply(result, base);
+        }
+        base = multiply(base, base);
+        exponent >>= 1;
+    }
+    result
+}
+
+fn fraction(numerator: u32, denominator: u32) -> Exact {
+    Exact::new(BigInt::one() * numerator, BigInt::one() * denominator)
+}
+
+const WORDS: [(&str, u32, u32); 38] = [
+    ("one", 1, 1),
+    ("two", 2, 1),
+    ("three", 3, 1),
+    ("four", 4, 1),
+    ("five", 5, 1),
+    ("six", 6, 1),
+    ("seven", 7, 1),
+    ("eight", 8, 1),
+    ("nine", 9, 1),
+    ("ten", 10, 1),
+    ("eleven", 11, 1),
+    ("twelve", 12, 1),
+    ("thirteen", 13, 1),
+    ("fourteen", 14, 1),
+    ("fifteen", 15, 1),
+    ("sixteen", 16, 1),
+    ("seventeen", 17, 1),
+    ("eighteen", 18, 1),
+    ("nineteen", 19, 1),
+    ("twenty", 20, 1),
+    ("thirty", 30, 1),
+    ("forty", 40, 1),
+    ("fifty", 50, 1),
+    ("sixty", 60, 1),
+    ("seventy", 70, 1),
+    ("eighty", 80, 1),
+    ("ninety", 90, 1),
+    ("hundred", 100, 1),
+    ("half", 1, 2),
+    ("third", 1, 3),
+    ("thirds", 1, 3),
+    ("quarter", 1, 4),
+    ("quarters", 1, 4),
+    ("twice", 2, 1),
+    ("double", 2, 1),
+    ("triple", 3, 1),
+    ("thrice", 3, 1),
+    ("dozen", 12, 1),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arithmetic::calculation::find;
+
+    fn last(question: &str, trace: &str) -> Readings {
+        derivations(&find(trace), &Givens::of_question(question)).pop().unwrap()
+    }
+
+    fn same(question: &str, a: &str, b: &str) -> bool {
+        !last(question, a).is_disjoint(&last(question, b))
+    }
+
+    #[test]
+    fn the_same_rational_function_is_the_same_derivation() {
+        let question = "48 in April, half as many in May, 7 each, 20% off";
+        for (a, b) in [
+            ("48 / 2 = 24\n48 + 24 = 72", "48 + 48/2 = 72"),
+            ("48 + 7 = 55", "7 + 48 = 55"),
+            ("(48 + 7) * 20 = 1100", "48*20 + 7*20 = 1100"),
+            ("48 - 7 = 41", "-7 + 48 = 41"),
+            ("48 * .2 = 9.6", "48 * 20/100 = 9.6"),
+            ("48 / 7 * 7 = 48", "48 * 7 / 7 = 48"),
+        ] {
+            assert!(same(question, a, b), "{a} | {b}");
+        }
+    }
+
+    #[test]
+    fn other_operands_are_another_derivation_though_the_value_is_equal() {
+        let question = "2 boxes of 6, 3 boxes of 4, 12 boys";
+        for (a, b) in [("2 * 6 = 12", "3 * 4 = 12"), ("6 + 2 = 8", "4 + 4 = 8"), ("6 - 2 = 4", "2 - 6 = -4")] {
+            assert!(!same(question, a, b), "{a} | {b}");
+        }
+    }
+
+    #[test]
+    fn an_operand_that_is_given_and_a_result_may_be_either() {
+        let question = "5 red, 3 blue, 2 green";
+        assert!(same(question, "3 + 2 = 5\n5 * 3 = 15", "5 * 3 = 15"));
+        assert!(same(question, "3 + 2 = 5\n5 * 3 = 15", "(3 + 2) * 3 = 15"));
+        assert!(!same("3 blue, 2 green", "3 + 2 = 5\n5 * 3 = 15", "5 * 3 = 15"));
+    }
+
+    #[test]
+    fn a_division_by_zero_is_no_derivation() {
+        assert!(derivations(&find("3 / (2 - 2) = 1"), &Givens::of_question("3 and 2")).len() == 1);
+    }
+
+    #[test]
+    fn floor_division_is_its_own_function() {
+        assert!(same("17 and 5", "17 // 5 = 3", "17 // 5 = 3"));
+        assert!(!same("17 and 5", "17 // 5 = 3", "17 / 5 = 3"));
+    }
+}
