@@ -18,7 +18,7 @@ pub fn plain(text: &str) -> String {
     for name in ["\\text", "\\textbf", "\\textit", "\\mathrm", "\\mathbf", "\\mbox", "\\boxed", "\\fbox", "\\textrm"] {
         text = open_macro(&text, name);
     }
-    let text = fractions(&text);
+    let text = fractions(&roots(&text));
     let text = text.trim().trim_end_matches(['.', '。']).trim();
     text.to_owned()
 }
@@ -69,6 +69,20 @@ const REPLACED: [(&str, &str); 44] = [
     ("\\rm", ""),
     ("\\displaystyle", ""),
 ];
+
+/// `\sqrt2` and `√2` become `\sqrt{2}`.
+fn roots(text: &str) -> String {
+    let mut parts = text.split("\\sqrt").flat_map(|part| part.split('√'));
+    let mut joined = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let part = part.trim_start();
+        match part.chars().next().filter(char::is_ascii_alphanumeric) {
+            Some(first) => joined.push_str(&format!("\\sqrt{{{first}}}{}", &part[1..])),
+            None => joined.push_str(&format!("\\sqrt{part}")),
+        }
+    }
+    joined
+}
 
 /// `\name{inner}` becomes ` inner `.
 fn open_macro(text: &str, name: &str) -> String {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::lines::{LINE_MAX, Line, Lines};
 use super::{Parsed, Reject};
-use crate::arithmetic::{Expression, Stated, calculation, number};
+use crate::arithmetic::{Expression, Operator, Stated, calculation, number};
 use crate::compose::{self, Problem};
 use crate::split::problem_key;
 use crate::trajectory::Trajectory;
@@ -140,14 +140,34 @@ pub fn annotations(solution: &str) -> Result<Vec<Stated>, Refusal> {
     Ok(found)
 }
 
-/// All true sums of a solution, annotated or in prose, up to the last one that makes `wanted`. A sum in prose that an
-/// annotation of the same line repeats counts once. If none makes it, a last step times 100 may: percent and cents.
+/// All true sums of a solution, annotated or in prose, up to the last one that makes `wanted`: first as they stand, then
+/// with the words between the numbers and percent signs left out (`8 feet / 50 feet * 100% = 16%`). If none makes it, a
+/// last step times 100 may: percent and cents.
 fn with_prose(solution: &str, wanted: &number::Exact, question: &str) -> Option<Vec<Stated>> {
+    for wordless in [false, true] {
+        let mut all = sums(solution, wordless)?;
+        if let Some(last) = all.iter().rposition(|stated| stated.value == *wanted) {
+            all.truncate(last + 1);
+            return Some(all);
+        }
+        if let Some(step) = times_hundred(&all, wanted, question) {
+            all.push(step);
+            return Some(all);
+        }
+    }
+    None
+}
+
+/// A sum in prose that an annotation of the same line repeats counts once.
+fn sums(solution: &str, wordless: bool) -> Option<Vec<Stated>> {
     let mut all: Vec<Stated> = Vec::new();
     for line in solution.split('\n') {
         let mut of_line = annotations(line).ok()?;
         of_line.retain(|annotation| annotation.expression.operators() > 0);
-        let (plain, places) = without_annotations(line);
+        let (mut plain, places) = without_annotations(line);
+        if wordless {
+            plain = without_words(&plain);
+        }
         for mut stated in calculation::find(&plain).into_iter().filter(Stated::holds) {
             let at = places.get(stated.range.start).copied().unwrap_or_default();
             stated.range = at..at;
@@ -158,21 +178,24 @@ fn with_prose(solution: &str, wanted: &number::Exact, question: &str) -> Option<
         of_line.sort_by_key(|stated| stated.range.start);
         all.extend(of_line);
     }
-    if let Some(last) = all.iter().rposition(|stated| stated.value == *wanted) {
-        all.truncate(last + 1);
-        return Some(all);
-    }
+    Some(all)
+}
+
+/// Words, percent signs and all else that is not ASCII become spaces, byte for byte.
+fn without_words(line: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii() && !byte.is_ascii_alphabetic() && byte != b'%';
+    line.bytes().map(|byte| if keep(byte) { char::from(byte) } else { ' ' }).collect()
+}
+
+fn times_hundred(all: &[Stated], wanted: &number::Exact, question: &str) -> Option<Stated> {
     let percent = question.contains('%') || question.contains("percent") || question.contains("cent");
-    let last = all.last()?.value.clone();
-    let hundred = number::hundred();
+    let (last, hundred) = (all.last()?.value.clone(), number::hundred());
     if !percent || &last * &hundred != *wanted {
         return None;
     }
-    let numbers = [last, hundred].map(|value| Box::new(Expression::Number(value)));
-    let [left, right] = numbers;
-    let expression = Expression::Binary(crate::arithmetic::Operator::Multiply, left, right);
-    all.push(Stated { expression, value: wanted.clone(), range: 0..0 });
-    Some(all)
+    let [left, right] = [last, hundred].map(|value| Box::new(Expression::Number(value)));
+    let expression = Expression::Binary(Operator::Multiply, left, right);
+    Some(Stated { expression, value: wanted.clone(), range: 0..0 })
 }
 
 /// The line without its annotations, and where each of its bytes was.
