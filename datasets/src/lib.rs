@@ -3,6 +3,8 @@
 pub mod arithmetic;
 pub mod calculation;
 pub mod compose;
+pub mod parquet;
+pub mod plant;
 pub mod scores;
 pub mod sources;
 pub mod split;

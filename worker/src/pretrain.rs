@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use polya_datasets::synthesize::{STEPS, corrective_wordings, synthesize};
-use polya_datasets::trajectory::prompt;
+use polya_datasets::trajectory::{Stage, prompt};
 use polya_datasets::{tokenizer, tokens};
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
@@ -81,7 +81,7 @@ pub fn pretrain(options: &Options) -> Result<()> {
         let mut samples = vec![];
         let mut count = 0;
         while count < options.batch_tokens {
-            let sample = tokens::encode(&tokenizer, &tags[3], end, &synthesize(options.seed, index, STEPS))?;
+            let sample = tokens::encode(&tokenizer, &tags[3], end, &synthesize(options.seed, index, steps_of(index)))?;
             index += 1;
             count += sample.ids.len();
             samples.push(sample);
@@ -113,6 +113,11 @@ pub fn pretrain(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Every other problem is a long one: it holds more arithmetic a token than a short one does.
+fn steps_of(index: u64) -> std::ops::RangeInclusive<u32> {
+    if index.is_multiple_of(2) { STEPS } else { 3..=*STEPS.end() }
+}
+
 fn initial(config: ModelConfig, seed: u64) -> Transformer {
     tch::manual_seed(seed as i64);
     let options = (Kind::Float, Device::Cpu);
@@ -136,22 +141,30 @@ fn initial(config: ModelConfig, seed: u64) -> Transformer {
     Transformer { embedding, layers, norm: ones(), head: None, config }
 }
 
-/// Mean cross-entropy over the tokens of the traces.
+/// How much more a token of EXECUTE weighs: that is where arithmetic is learned, the rest is copied or worded.
+const EXECUTE_WEIGHT: f32 = 3.0;
+
+/// Weighted mean cross-entropy over the tokens of the traces.
 fn loss(model: &Transformer, samples: &[tokens::Sample]) -> Tensor {
     let sequences: Vec<&[u32]> = samples.iter().map(|sample| sample.ids.as_slice()).collect();
     let batch = PackedBatch::of_sequences(&sequences, Device::Cpu);
-    let (mut rows, mut targets, mut start) = (vec![], vec![], 0i64);
+    let (mut rows, mut targets, mut weights, mut start) = (vec![], vec![], vec![], 0i64);
     for sample in samples {
         for position in 1..sample.ids.len() {
             if sample.weights[position] > 0.0 {
                 rows.push(start + position as i64 - 1);
                 targets.push(i64::from(sample.ids[position]));
+                let calculates = sample.stages[position] == Some(Stage::Execute);
+                weights.push(if calculates { EXECUTE_WEIGHT } else { 1.0 });
             }
         }
         start += sample.ids.len() as i64;
     }
     let hidden = model.hidden(&batch, None).index_select(0, &Tensor::from_slice(&rows));
-    model.logits(&hidden).cross_entropy_for_logits(&Tensor::from_slice(&targets))
+    let targets = Tensor::from_slice(&targets).unsqueeze(1);
+    let weights = Tensor::from_slice(&weights);
+    let nll = -model.logits(&hidden).log_softmax(-1, Kind::Float).gather(1, &targets, false).squeeze_dim(1);
+    (nll * &weights).sum(Kind::Float) / weights.sum(Kind::Float)
 }
 
 /// Share of fresh problems whose final answer is right, greedily.

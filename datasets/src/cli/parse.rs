@@ -62,7 +62,7 @@ pub fn run(arguments: &Parse) -> anyhow::Result<()> {
         ("polya.parser".to_owned(), gsm8k::VERSION.to_owned()),
         ("polya.counts".to_owned(), serde_json::to_string(&parsed.counts)?),
     ]);
-    parquet::write(&arguments.output, parsed.trajectories.iter(), metadata)
+    parquet::write(&arguments.output, parsed.trajectories.iter(), &metadata)
         .with_context(|| format!("{}: cannot write", arguments.output.display()))?;
     if let Some(path) = &arguments.rejects {
         write_rejects(path, &parsed).with_context(|| format!("{}: cannot write", path.display()))?;

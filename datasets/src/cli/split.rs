@@ -62,7 +62,7 @@ pub fn run(arguments: &Split) -> anyhow::Result<()> {
             ("polya.counts".to_owned(), serde_json::json!({ "read": all.len(), "kept": rows.len() }).to_string()),
             ("polya.split".to_owned(), format!("{side}, fraction {}, seed {}", arguments.fraction, arguments.seed)),
         ]);
-        parquet::write(path, rows.iter().copied(), metadata)
+        parquet::write(path, rows.iter().copied(), &metadata)
             .with_context(|| format!("{}: cannot write", path.display()))?;
     }
     let (read, train, holdout) = (all.len(), train.len(), holdout.len());

@@ -251,4 +251,26 @@ mod tests {
         let nothing = judge("");
         assert_eq!((nothing.execute_right, nothing.correct, nothing.broken), (None, false, false));
     }
+
+    #[test]
+    fn a_teachers_own_verify_detects_corrects_and_raises_no_alarm() {
+        use crate::plant::{KINDS, plant};
+        use crate::synthesize::{STEPS, synthesize};
+        let mut planted = 0;
+        for index in 0..1_000 {
+            let right = synthesize(9, index, STEPS);
+            let text = |t: &Trajectory| format!("{}\n\nFinal Answer: {}", t.verify, t.answer);
+            let control = score_control(&right, &text(&right));
+            assert!(!control.false_alarm, "{}\n{}", right.execute, right.verify);
+            let Ok(wrong) = plant(&right, &KINDS, 3) else { continue };
+            planted += 1;
+            let seen = score_probe(&wrong, &text(&wrong));
+            assert!(seen.detected && seen.corrected, "{}\n{}", wrong.execute, wrong.verify);
+            let last = wrong.execute.lines().last().unwrap().rsplit("= ").next().unwrap();
+            let blind = format!("{}\nNo error found.\n\nFinal Answer: {last}", wrong.execute);
+            let unseen = score_probe(&wrong, &blind);
+            assert!(!unseen.detected && !unseen.corrected, "{}", wrong.execute);
+        }
+        assert!(planted > 500, "{planted}");
+    }
 }

@@ -22,8 +22,8 @@ use wording::{
 pub const STEPS: RangeInclusive<u32> = 1..=6;
 /// Share of problems with 1, 2, … 6 calculations, before the range is applied.
 pub const STEP_SHARES: [u32; 6] = [26, 32, 22, 10, 6, 4];
-/// No value is larger: two digits and a bit.
-const LARGEST: i64 = 199;
+/// No value is larger: two digits.
+const LARGEST: i64 = 99;
 
 /// One event of a story: its sentence's template and the numbers in it.
 struct Event {
@@ -39,7 +39,7 @@ pub fn synthesize(seed: u64, index: u64, steps: RangeInclusive<u32>) -> Trajecto
     let mut random = Random::new([seed, index, 0x5052_4f42]);
     let wanted = draw_steps(&mut random, &steps);
     loop {
-        let start = random.range(2, 60);
+        let start = random.range(2, 40);
         if let Some(events) = draw_events(&mut random, start, wanted) {
             return render(seed, index, start, &events, &mut random);
         }
@@ -94,16 +94,16 @@ fn draw_event(random: &mut Random, value: i64, left: u32) -> Option<Event> {
     }
     let (a, b) = match (operation, grouped) {
         (_, true) => (random.range(2, 9), Some(random.range(2, 9))),
-        (Operation::Add, _) => (random.range(2, 99), None),
-        (Operation::Subtract, _) => (random.range(1, (value - 1).clamp(1, 99)), None),
+        (Operation::Add, _) => (random.range(1, 30), None),
+        (Operation::Subtract, _) => (random.range(1, (value - 1).clamp(1, 30)), None),
         (Operation::Multiply | Operation::Divide, _) => (random.range(2, 9), None),
     };
     let change = a * b.unwrap_or(1);
     let fits = match operation {
         Operation::Add => value + change <= LARGEST,
         Operation::Subtract => value > change,
-        Operation::Multiply => value <= 12 || (value * change <= 99 && change <= 3),
-        Operation::Divide => value % change == 0 && value / change >= 1 && value <= 99,
+        Operation::Multiply => value <= 9 || (value * change <= LARGEST && change == 2),
+        Operation::Divide => value % change == 0 && (value / change <= 9 || change == 2),
     };
     let which = random.range(0, templates.len() as i64 - 1) as usize;
     let family = format!("{name} {which}");

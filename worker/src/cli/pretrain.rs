@@ -14,13 +14,13 @@ pub struct PretrainArgs {
     #[arg(long, default_value_t = 2026)]
     pub seed: u64,
     /// Tokens to train on.
-    #[arg(long, default_value_t = 9_000_000)]
+    #[arg(long, default_value_t = 8_000_000)]
     pub tokens: u64,
     /// Tokens in a step.
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = 2048)]
     pub batch_tokens: usize,
     /// Highest learning rate.
-    #[arg(long, default_value_t = 3e-3)]
+    #[arg(long, default_value_t = 2.5e-3)]
     pub learning_rate: f64,
     /// Width of the model.
     #[arg(long, default_value_t = 128)]

@@ -1,0 +1,120 @@
+//! Trajectories to a file that appears whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder, UInt32Builder};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
+use super::ParquetError;
+use super::schema::{TEXTS, planted, schema, span, span_item};
+use crate::trajectory::Trajectory;
+
+/// Rows written at once; memory does not grow with the file.
+const ROWS: usize = 4096;
+
+/// Writes the trajectories with file metadata, under a temporary name that is renamed at the end.
+pub fn write<'a>(
+    path: &Path,
+    trajectories: impl IntoIterator<Item = &'a Trajectory>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), ParquetError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let result = write_to(&temporary, trajectories, metadata).and_then(|()| {
+        std::fs::rename(&temporary, path).map_err(|error| ParquetError::Io { path: path.to_owned(), error })
+    });
+    if result.is_err() {
+        // The error that matters is the first one; a temporary file that stays harms nobody.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn write_to<'a>(
+    path: &Path,
+    trajectories: impl IntoIterator<Item = &'a Trajectory>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), ParquetError> {
+    let io = |error| ParquetError::Io { path: path.to_owned(), error };
+    let damaged = |reason: String| ParquetError::Damaged { path: path.to_owned(), reason };
+    let file = File::create(path).map_err(io)?;
+    let pairs = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    let properties =
+        WriterProperties::builder().set_compression(Compression::SNAPPY).set_key_value_metadata(Some(pairs)).build();
+    let mut writer = ArrowWriter::try_new(file.try_clone().map_err(io)?, schema(), Some(properties))
+        .map_err(|error| damaged(error.to_string()))?;
+    let mut rows: Vec<&Trajectory> = Vec::with_capacity(ROWS);
+    let mut trajectories = trajectories.into_iter().peekable();
+    while let Some(trajectory) = trajectories.next() {
+        rows.push(trajectory);
+        if rows.len() == ROWS || trajectories.peek().is_none() {
+            let batch = batch(&rows).map_err(|error| damaged(error.to_string()))?;
+            writer.write(&batch).map_err(|error| damaged(error.to_string()))?;
+            rows.clear();
+        }
+    }
+    writer.close().map_err(|error| damaged(error.to_string()))?;
+    file.sync_all().map_err(io)
+}
+
+fn batch(rows: &[&Trajectory]) -> Result<RecordBatch, arrow_schema::ArrowError> {
+    let text = |of: fn(&Trajectory) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| of(row))))
+    };
+    let texts: [fn(&Trajectory) -> &str; TEXTS.len()] = [
+        |t| &t.id,
+        |t| &t.source,
+        |t| &t.split,
+        |t| &t.question,
+        |t| &t.understand,
+        |t| &t.plan,
+        |t| &t.execute,
+        |t| &t.verify,
+        |t| &t.answer,
+        |t| &t.language,
+    ];
+    let mut columns: Vec<ArrayRef> = texts.into_iter().map(text).collect();
+    columns.push(Arc::new(rows.iter().map(|row| Some(row.corrective)).collect::<BooleanArray>()));
+    columns.push(planted_column(rows));
+    columns.push(weights_column(rows));
+    columns.push(text(|t| &t.meta));
+    RecordBatch::try_new(schema(), columns)
+}
+
+fn planted_column(rows: &[&Trajectory]) -> ArrayRef {
+    let mut builder = StructBuilder::from_fields(planted(), rows.len());
+    for row in rows {
+        let planted = row.planted.as_ref();
+        let texts = [(0, planted.map(|p| &p.kind)), (2, planted.map(|p| &p.right)), (3, planted.map(|p| &p.wrong))];
+        for (index, value) in texts {
+            let field = builder.field_builder::<StringBuilder>(index).expect("the schema says text");
+            field.append_value(value.map_or("", String::as_str));
+        }
+        let field = builder.field_builder::<UInt32Builder>(1).expect("the schema says an integer");
+        field.append_value(planted.map_or(0, |planted| planted.calculation));
+        builder.append(planted.is_some());
+    }
+    Arc::new(builder.finish())
+}
+
+fn weights_column(rows: &[&Trajectory]) -> ArrayRef {
+    let mut builder = ListBuilder::new(StructBuilder::from_fields(span(), 0)).with_field(span_item());
+    for row in rows {
+        for weight in row.weights.iter().flatten() {
+            let values = builder.values();
+            values.field_builder::<UInt32Builder>(0).expect("the schema says an integer").append_value(weight.start);
+            values.field_builder::<UInt32Builder>(1).expect("the schema says an integer").append_value(weight.end);
+            values.field_builder::<Float32Builder>(2).expect("the schema says a float").append_value(weight.weight);
+            values.append(true);
+        }
+        builder.append(row.weights.is_some());
+    }
+    Arc::new(builder.finish())
+}
