@@ -2,6 +2,7 @@
 
 pub mod arithmetic;
 pub mod calculation;
+pub mod cli;
 pub mod compose;
 pub mod parquet;
 pub mod plant;

@@ -1,35 +1,39 @@
-//! `datasets`: sources to trajectories, split, planted errors, built-in problems.
+//! `datasets`: sources to four-stage trajectories.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use polya_datasets::cli::inject::{InjectArgs, inject};
+use polya_datasets::cli::synthesize::{SynthesizeArgs, synthesize};
 
-mod cli;
-
-/// Makes and judges four-stage reasoning data: parse a source, split it by problem, plant errors, synthesize problems.
-#[derive(Parser)]
+/// Polya's data: four-stage trajectories from GSM8K and from built-in problems, planted errors, splits.
+///
+/// Exit codes: 0 done, 2 the command line or a path is wrong, 1 content or I/O.
+#[derive(Debug, Parser)]
 #[command(name = "datasets", version, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
-    Parse(cli::parse::Parse),
-    Split(cli::split::Split),
+    /// Make built-in arithmetic word problems with an exact dependency graph.
+    Synthesize(SynthesizeArgs),
+    /// Plant errors in EXECUTE, with a VERIFY that finds and corrects them.
+    Inject(InjectArgs),
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Parse(arguments) => cli::parse::run(&arguments),
-        Command::Split(arguments) => cli::split::run(&arguments),
+    let result = match &Arguments::parse().command {
+        Command::Synthesize(args) => synthesize(args),
+        Command::Inject(args) => inject(args),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<cli::UsageError>() { 2 } else { 1 })
+        Err(failure) => {
+            eprintln!("error: {:#}", failure.error);
+            ExitCode::from(failure.code)
         }
     }
 }

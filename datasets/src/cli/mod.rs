@@ -1,42 +1,55 @@
-//! The subcommands of `datasets`, a file each.
+//! The commands of `datasets`.
 
-use std::path::{Path, PathBuf};
+pub mod inject;
+pub mod synthesize;
 
-pub mod parse;
-pub mod split;
+use std::path::Path;
 
-/// What the command line or a path can fix: exit code 2.
-#[derive(Debug, thiserror::Error)]
-pub enum UsageError {
-    /// An input that is not there, or not a file.
-    #[error("{}: {why}; give the path of a readable file", .path.display())]
-    Input {
-        /// The path as given.
-        path: PathBuf,
-        /// What the system said.
-        why: String,
-    },
-    /// An output whose folder is not there.
-    #[error("{}: the folder does not exist; create it or choose another path", .0.display())]
-    OutputFolder(PathBuf),
-    /// A value out of its range.
-    #[error("{0}")]
-    Value(String),
+use crate::parquet::{self, ParquetError};
+use crate::trajectory::Trajectory;
+
+/// Why a command failed, with its exit code: 2 where a path or the command line can fix it, 1 for content and I/O.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code.
+    pub code: u8,
+    /// What to tell.
+    pub error: anyhow::Error,
 }
 
-/// Fails with [`UsageError`] unless the path is a file that can be opened.
-pub fn check_input(path: &Path) -> Result<(), UsageError> {
-    let refuse = |why: String| UsageError::Input { path: path.to_owned(), why };
-    let meta = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
-    if meta.is_dir() {
-        return Err(refuse("is a folder".to_owned()));
+impl Failure {
+    /// A wrong command line or path.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Failure { code: 2, error: error.into() }
     }
-    std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
-    Ok(())
 }
 
-/// Fails with [`UsageError`] unless the path's folder exists.
-pub fn check_output(path: &Path) -> Result<(), UsageError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() { Ok(()) } else { Err(UsageError::OutputFolder(path.to_owned())) }
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let missing = error.chain().any(|cause| {
+            let is_missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+            matches!(cause.downcast_ref::<ParquetError>(), Some(ParquetError::Io { error, .. }) if is_missing(error))
+                || cause.downcast_ref::<std::io::Error>().is_some_and(is_missing)
+        });
+        Failure { code: if missing { 2 } else { 1 }, error }
+    }
+}
+
+/// Writes trajectories as Parquet, or as JSON Lines where the name ends in `.jsonl`.
+pub fn write_trajectories(
+    path: &Path,
+    trajectories: &[Trajectory],
+    metadata: &std::collections::BTreeMap<String, String>,
+) -> Result<(), Failure> {
+    if path.extension().is_some_and(|extension| extension == "jsonl") {
+        let mut text = String::new();
+        for trajectory in trajectories {
+            text.push_str(&serde_json::to_string(trajectory)?);
+            text.push('\n');
+        }
+        return std::fs::write(path, text)
+            .map_err(|error| anyhow::Error::new(error).context(path.display().to_string()).into());
+    }
+    Ok(parquet::write(path, trajectories, metadata)?)
 }
