@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use polya_datasets::cli::inject::{InjectArgs, inject};
+use polya_datasets::cli::parse::{self, Parse};
+use polya_datasets::cli::split::{self, Split};
 use polya_datasets::cli::synthesize::{SynthesizeArgs, synthesize};
 
 /// Polya's data: four-stage trajectories from GSM8K and from built-in problems, planted errors, splits.
@@ -18,6 +20,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Parse(Parse),
+    Split(Split),
     /// Make built-in arithmetic word problems with an exact dependency graph.
     Synthesize(SynthesizeArgs),
     /// Plant errors in EXECUTE, with a VERIFY that finds and corrects them.
@@ -26,6 +30,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
+        Command::Parse(args) => parse::run(args),
+        Command::Split(args) => split::run(args),
         Command::Synthesize(args) => synthesize(args),
         Command::Inject(args) => inject(args),
     };

@@ -1,6 +1,8 @@
 //! The commands of `datasets`.
 
 pub mod inject;
+pub mod parse;
+pub mod split;
 pub mod synthesize;
 
 use std::path::Path;
@@ -34,6 +36,28 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         });
         Failure { code: if missing { 2 } else { 1 }, error }
     }
+}
+
+/// A usage failure unless the path is a file that can be opened.
+pub fn check_input(path: &Path) -> Result<(), Failure> {
+    let refuse =
+        |why: &str| Failure::usage(anyhow::anyhow!("{}: {why}; give the path of a readable file", path.display()));
+    let meta = std::fs::metadata(path).map_err(|error| refuse(&error.to_string()))?;
+    if meta.is_dir() {
+        return Err(refuse("is a folder"));
+    }
+    std::fs::File::open(path).map(drop).map_err(|error| refuse(&error.to_string()))
+}
+
+/// A usage failure unless the path's folder exists and the path is no folder itself.
+pub fn check_output(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let why = match (folder.is_dir(), path.is_dir()) {
+        (true, false) => return Ok(()),
+        (true, true) => "is a folder; give the name of a file",
+        (false, _) => "the folder does not exist; create it or choose another path",
+    };
+    Err(Failure::usage(anyhow::anyhow!("{}: {why}", path.display())))
 }
 
 /// Writes trajectories as Parquet, or as JSON Lines where the name ends in `.jsonl`.

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use crate::parquet;
+use crate::sources::{Parsed, gsm8k};
+use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
-use polya_datasets::parquet;
-use polya_datasets::sources::{Parsed, gsm8k};
 
-use super::{check_input, check_output};
+use super::{Failure, check_input, check_output};
 
 /// A published format.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -43,7 +43,7 @@ pub struct Parse {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Parse) -> anyhow::Result<()> {
+pub fn run(arguments: &Parse) -> Result<(), Failure> {
     check_input(&arguments.input)?;
     check_output(&arguments.output)?;
     arguments.rejects.as_deref().map(check_output).transpose()?;
@@ -54,7 +54,9 @@ pub fn run(arguments: &Parse) -> anyhow::Result<()> {
         Source::Gsm8k => gsm8k::parse(reader, &name, &split).with_context(|| format!("{name}: cannot read"))?,
     };
     if !parsed.counts.add_up() {
-        bail!("{name}: the counts do not add up: {:?}; this is a fault of the parser", parsed.counts);
+        return Err(
+            anyhow!("{name}: the counts do not add up: {:?}; this is a fault of the parser", parsed.counts).into()
+        );
     }
     let metadata = BTreeMap::from([
         ("polya.source".to_owned(), "gsm8k".to_owned()),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use crate::parquet;
+use crate::split::is_holdout;
+use anyhow::{Context, anyhow};
 use clap::Args;
-use polya_datasets::parquet;
-use polya_datasets::split::is_holdout;
 
-use super::{UsageError, check_input, check_output};
+use super::{Failure, check_input, check_output};
 
 /// Splits a file by problem: the same problem, however it is typed, never lands on both sides.
 ///
@@ -37,13 +37,12 @@ pub struct Split {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Split) -> anyhow::Result<()> {
+pub fn run(arguments: &Split) -> Result<(), Failure> {
     if !(0.0..=1.0).contains(&arguments.fraction) {
-        let text = format!("--fraction {}: give a number from 0 to 1", arguments.fraction);
-        return Err(UsageError::Value(text).into());
+        return Err(Failure::usage(anyhow!("--fraction {}: give a number from 0 to 1", arguments.fraction)));
     }
     if arguments.train == arguments.holdout {
-        return Err(UsageError::Value("--train and --holdout name the same file; give two".to_owned()).into());
+        return Err(Failure::usage(anyhow!("--train and --holdout name the same file; give two")));
     }
     check_input(&arguments.input)?;
     check_output(&arguments.train)?;
@@ -51,7 +50,7 @@ pub fn run(arguments: &Split) -> anyhow::Result<()> {
     let name = arguments.input.display();
     let all = parquet::read(&arguments.input).with_context(|| format!("{name}: cannot read"))?;
     let input_hash = blake3::hash(&std::fs::read(&arguments.input).with_context(|| format!("{name}: cannot read"))?);
-    let held = |trajectory: &polya_datasets::trajectory::Trajectory| {
+    let held = |trajectory: &crate::trajectory::Trajectory| {
         is_holdout(&trajectory.question, arguments.seed, arguments.fraction)
     };
     let (holdout, train): (Vec<_>, Vec<_>) = all.iter().partition(|trajectory| held(trajectory));
