@@ -246,7 +246,7 @@ fn the_images_hold_what_the_manifests_name() {
 fn run_coordinator_script(runs: &Path, folder: &tempfile::TempDir, more: &[&str], path: Option<&Path>) -> Output {
     let container = container(&coordinator());
     let token = folder.path().join("token");
-    fs::write(&token, "a-token\n").unwrap();
+    fs::write(&token, "a-token-of-nobody\n").unwrap();
     let moved = |word: &Value| {
         text(word)
             .replace("/runs/", &format!("{}/", runs.display()))
