@@ -19,7 +19,8 @@ FAILED = []
 TEXT = (pa.string(), pa.large_string())
 TRAJECTORY = {
     "id": TEXT, "source": TEXT, "split": TEXT, "question": TEXT, "understand": TEXT, "plan": TEXT, "execute": TEXT,
-    "verify": TEXT, "answer": TEXT, "language": TEXT, "corrective": (pa.bool_(),), "planted": None, "weights": None, "meta": None,
+    "verify": TEXT, "answer": TEXT, "language": TEXT, "corrective": (pa.bool_(),), "planted": None, "weights": None,
+    "meta": None,
 }
 STAGES = ["understand", "plan", "execute", "verify"]
 
@@ -49,17 +50,22 @@ def trajectories():
         verdict(f"pyarrow: {file}.parquet has their types", not wrong, wrong)
         planted = schema.field("planted").type
         verdict("pyarrow: planted is a struct", pa.types.is_struct(planted)
-                and [planted.field(index).name for index in range(planted.num_fields)] == ["kind", "calculation", "right", "wrong"])
+                and fields(planted) == ["kind", "calculation", "right", "wrong"])
         spans = schema.field("weights").type
         verdict("pyarrow: weights is a list of spans", (pa.types.is_list(spans) or pa.types.is_large_list(spans))
-                and [spans.value_type.field(index).name for index in range(spans.value_type.num_fields)] == ["start", "end", "weight"])
+                and fields(spans.value_type) == ["start", "end", "weight"])
         rows = table.to_pylist()
-        verdict(f"pyarrow: {file}.parquet has whole rows", all(row[stage] for row in rows for stage in STAGES), f"{len(rows)} rows")
+        whole = all(row[stage] for row in rows for stage in STAGES)
+        verdict(f"pyarrow: {file}.parquet has whole rows", whole, f"{len(rows)} rows")
         verdict(f"pyarrow: planted and corrective agree in {file}.parquet",
                 all(row["corrective"] == (row["planted"] is not None) for row in rows)
                 and any(row["corrective"] for row in rows) == corrective)
         metadata = pa.parquet.read_metadata(FILES / f"{file}.parquet").metadata or {}
         verdict(f"pyarrow: {file}.parquet says where it is from", {b"polya.version", b"polya.source"} <= set(metadata))
+
+
+def fields(struct):
+    return [struct.field(index).name for index in range(struct.num_fields)]
 
 
 def statistics():
@@ -78,24 +84,25 @@ def events():
     tags = accumulator.Tags()["scalars"]
     verdict("tensorboard: scalars are found", bool(tags), tags)
     losses = [tag for tag in tags if "loss" in tag]
-    verdict("tensorboard: a loss has every step", any([event.step for event in accumulator.Scalars(tag)] == [1, 2, 3, 4] for tag in losses))
+    complete = [tag for tag in losses if [event.step for event in accumulator.Scalars(tag)] == [1, 2, 3, 4]]
+    verdict("tensorboard: a loss has every step", bool(complete), complete)
 
 
-def load(dtype=torch.float32):
-    return Qwen2ForCausalLM.from_pretrained(BASE, dtype=dtype).eval()
+def load():
+    return Qwen2ForCausalLM.from_pretrained(BASE, dtype=torch.float32).eval()
 
 
 def generation():
-    """The worker's greedy continuation is that of transformers."""
-    line = json.loads((FILES / "generated.jsonl").read_text().splitlines()[0])
+    """The worker's greedy continuation is that of transformers, and with the reasoning adapter that of PEFT."""
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    prompt = tokenizer(line["prompt"], return_tensors="pt").input_ids
-    with torch.no_grad():
-        full = load().generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=40, do_sample=False)
-    ids = full[0, prompt.shape[1]:].tolist()
-    stops = {tokenizer.eos_token_id}
-    ids = [token for token in ids if token not in stops]
-    verdict("transformers: the same greedy tokens", ids == line["ids"][:40], f"{len(ids)} tokens: {line['text'][:60]!r}")
+    tuned = PeftModel.from_pretrained(load(), FILES / "checkpoint" / "reasoning").eval()
+    for name, model in (("transformers", load()), ("peft", tuned)):
+        line = json.loads((FILES / f"{name}.jsonl").read_text())
+        prompt = tokenizer(line["prompt"], return_tensors="pt").input_ids
+        with torch.no_grad():
+            full = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=40, do_sample=False)
+        ids = [token for token in full[0, prompt.shape[1]:].tolist() if token != tokenizer.eos_token_id]
+        verdict(f"{name}: the same greedy tokens", ids == line["ids"], f"{len(ids)} tokens: {line['text'][:50]!r}")
 
 
 def adapters():
