@@ -1,1 +1,18 @@
-//! .
+//! The control plane's shell: journal, checkpoints, network, local workers, scores. Decisions are `coordinator-core`'s.
+
+pub mod audit;
+pub mod checkpoints;
+pub mod cli;
+pub mod config;
+pub mod driver;
+pub mod evaluation;
+pub mod exit;
+pub mod journal;
+pub mod launcher;
+pub mod outputs;
+pub mod run;
+pub mod run_data;
+pub mod security;
+pub mod service;
+pub mod status;
+pub mod wire;

@@ -85,6 +85,11 @@ impl Journal {
         self.epoch
     }
 
+    /// Steps of checkpoints that may be loaded.
+    pub fn checkpoints(&self) -> &BTreeSet<u64> {
+        &self.checkpoints
+    }
+
     /// Whether the run is finished.
     pub fn ended(&self) -> bool {
         self.ended

@@ -1,0 +1,220 @@
+//! The command line of `coordinator`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Resolved};
+use crate::exit::ExitError;
+use crate::run::{self, Options};
+use crate::{audit, status};
+
+/// Where runs without --run-dir go.
+const RUNS: &str = "runs";
+
+/// Polya's coordinator: trains a model to reason in steps that can be checked, on any number of workers, with an outcome
+/// that does not depend on what happens to them.
+///
+/// Examples:
+///   coordinator --workers 2                                      the built-in base and problems, on this machine
+///   coordinator --workers 2 --set train.steps=200 --run-dir r    a run of your own
+///   coordinator --resume latest                                  go on after Ctrl-C, a crash or a power cut
+///   coordinator audit r                                          prove that each sample counted exactly once
+///
+/// Exit codes: 0 done; 2 the command line, the configuration or a path is wrong; 1 content or I/O; 75 saved and stopped
+/// on purpose.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Local workers to start.
+    #[arg(long, default_value_t = 2)]
+    workers: u32,
+    /// TOML file with the run's values.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// One value, for example train.steps=200; wins over file and environment. May be given again.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Directory of the new run; must be empty or not exist [default: runs/TIME].
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    run_dir: Option<PathBuf>,
+    /// Address to listen on [default: a free port of 127.0.0.1; on --resume the run's last one].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Start no local workers: they come from elsewhere.
+    #[arg(long)]
+    external: bool,
+    /// Go on with a run where its journal ends; `latest` is the newest under runs/.
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// File with the join token; made if it does not exist.
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+    /// Print each value and where it comes from, and start nothing.
+    #[arg(long)]
+    print_config: bool,
+    /// With --print-config: as one JSON document.
+    #[arg(long, requires = "print_config")]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prove from journal and data alone that every sample counted exactly once.
+    Audit {
+        /// The run's directory; also of a live run.
+        dir: PathBuf,
+        /// One JSON document on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what a run is doing and why it waits.
+    Status {
+        /// The run's directory [default: the newest under runs/].
+        dir: Option<PathBuf>,
+        /// Ask the coordinator at this address instead.
+        #[arg(long, conflicts_with = "dir")]
+        addr: Option<SocketAddr>,
+        /// File with the join token, where the run needs one.
+        #[arg(long, value_name = "FILE")]
+        join_token_file: Option<PathBuf>,
+    },
+}
+
+/// Does what the command line says; gives the exit code.
+pub async fn main(arguments: Arguments) -> Result<u8, ExitError> {
+    match arguments.command {
+        Some(Command::Audit { dir, json }) => audit::run(&dir, json),
+        Some(Command::Status { dir, addr, join_token_file }) => {
+            let dir = match (&dir, addr) {
+                (None, None) => Some(latest()?),
+                _ => dir,
+            };
+            status::run(dir.as_deref(), addr, join_token_file.as_deref()).await
+        }
+        None => start(arguments.run).await,
+    }
+}
+
+async fn start(args: RunArgs) -> Result<u8, ExitError> {
+    let (resolved, run_dir) = match &args.resume {
+        Some(dir) => resumed(dir, &args.sets)?,
+        None => {
+            let resolved = config::load(args.config.as_deref(), &args.sets).map_err(ExitError::usage)?;
+            (resolved, args.run_dir.clone().unwrap_or_else(new_run_dir))
+        }
+    };
+    if args.print_config {
+        print(&resolved, args.json);
+        return Ok(0);
+    }
+    if args.resume.is_none() {
+        refuse_non_empty(&run_dir)?;
+    }
+    if !args.external && args.workers == 0 {
+        return Err(ExitError::usage(anyhow!("--workers 0: at least 1 is needed, or --external")));
+    }
+    run::run(Options {
+        config: resolved.config,
+        run_dir,
+        resume: args.resume.is_some(),
+        workers: args.workers,
+        external: args.external,
+        listen: args.listen,
+        token_file: args.join_token_file,
+    })
+    .await
+}
+
+fn resumed(dir: &Path, sets: &[String]) -> Result<(Resolved, PathBuf), ExitError> {
+    let dir = if dir == Path::new("latest") { latest()? } else { dir.to_owned() };
+    let path = dir.join("run.toml");
+    if !dir.join("journal").is_file() || !path.is_file() {
+        return Err(ExitError::usage(anyhow!("{}: no run to resume here (no journal)", dir.display())));
+    }
+    let (old, new) = config::of_run_toml(&path, sets).map_err(ExitError::usage)?;
+    if let Some(key) = config::changed_outcome(&old, &new.config).first() {
+        let reason = format!("--set {key}: it would change the outcome of a run that has begun; start a new one");
+        return Err(ExitError::usage(anyhow!(reason)));
+    }
+    Ok((new, dir))
+}
+
+/// The newest run under runs/.
+fn latest() -> Result<PathBuf, ExitError> {
+    let entries = std::fs::read_dir(RUNS).into_iter().flatten().flatten();
+    let newest = entries.map(|entry| entry.path()).filter(|path| path.join("journal").is_file()).max();
+    newest.ok_or_else(|| ExitError::usage(anyhow!("there is no run under {RUNS}/")))
+}
+
+/// `runs/` and the time in UTC, to the millisecond, so that names sort by time.
+fn new_run_dir() -> PathBuf {
+    let ms = crate::driver::unix_ms();
+    let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
+    let (year, month, day) = civil(days as i64);
+    let (h, m, s) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
+    PathBuf::from(RUNS).join(format!("{year:04}-{month:02}-{day:02}T{h:02}-{m:02}-{s:02}.{:03}Z", of_day % 1000))
+}
+
+/// Days since 1970 to year, month and day (Howard Hinnant's `civil_from_days`).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+fn refuse_non_empty(run_dir: &Path) -> Result<(), ExitError> {
+    let dir = run_dir.display();
+    match std::fs::read_dir(run_dir).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => {
+            let reason = format!("{dir} is not empty: choose another --run-dir, or go on with --resume {dir}");
+            Err(ExitError::usage(anyhow!(reason)))
+        }
+        Ok(false) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(ExitError::usage(anyhow!("{dir}: {error}"))),
+    }
+}
+
+fn print(resolved: &Resolved, as_json: bool) {
+    let values = config::flat(&resolved.config);
+    let origin = |key: &str| resolved.origins.get(key).map_or("default", String::as_str);
+    if as_json {
+        let entry = |(key, value): (&String, &String)| {
+            (key.clone(), serde_json::json!({ "value": value, "origin": origin(key) }))
+        };
+        let json: serde_json::Map<String, serde_json::Value> = values.iter().map(entry).collect();
+        println!("{:#}", serde_json::Value::Object(json));
+        return;
+    }
+    for (key, value) in &values {
+        println!("{key:<32} = {value:<24} {}", origin(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_become_dates() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(19_782), (2024, 2, 29));
+        assert_eq!(civil(20_780), (2026, 11, 23));
+    }
+}

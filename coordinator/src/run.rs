@@ -1,0 +1,295 @@
+//! `coordinator`: starts a run, or goes on with one.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use coordinator_core::record::Record;
+use coordinator_core::{End, Purpose, State};
+use polya_proto::v1::coordinator_server::CoordinatorServer;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
+
+use crate::audit::{open_record, setup};
+use crate::checkpoints;
+use crate::config::Config;
+use crate::driver::{Driver, Parts, address_file, last_address, unix_ms};
+use crate::exit::{ExitError, STOPPED};
+use crate::journal::{Journal, JournalError};
+use crate::launcher::{self, Launcher};
+use crate::outputs;
+use crate::run_data;
+use crate::security;
+use crate::service::{Input, Service};
+
+/// Inputs that may wait for the driver.
+const INPUTS: usize = 4096;
+/// Largest message; a state travels in chunks of 1 MiB.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// How long local workers may take to obey Leave.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Values.
+    pub config: Config,
+    /// Directory.
+    pub run_dir: PathBuf,
+    /// Go on with it.
+    pub resume: bool,
+    /// Local workers.
+    pub workers: u32,
+    /// Workers come from elsewhere.
+    pub external: bool,
+    /// Where to listen; none: where an earlier coordinator of the run did, else any port of loopback.
+    pub listen: Option<SocketAddr>,
+    /// The file that holds or shall hold the join token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Runs; gives the exit code.
+pub async fn run(options: Options) -> Result<u8, ExitError> {
+    let Options { config, run_dir, .. } = &options;
+    let listener = listen(&options).await?;
+    let address = listener.local_addr().context("the listener's address")?;
+    let token = security::token(address, options.token_file.as_deref()).map_err(ExitError::usage)?;
+    if !options.resume {
+        std::fs::create_dir_all(run_dir).map_err(|e| ExitError::usage(anyhow!("{}: {e}", run_dir.display())))?;
+    }
+    outputs::log::start(run_dir)?;
+    let data = run_data::load(config).map_err(ExitError::usage)?;
+    for (reason, count) in &data.rejected {
+        println!("{count} training samples rejected: {reason}");
+    }
+    let setup = setup(config, &data)?;
+    println!(
+        "{} training samples, {} steps, {} problems and {} probes to score; run directory {}",
+        data.samples.len(),
+        setup.schedule.steps(),
+        data.problems.len(),
+        data.probes.len(),
+        run_dir.display()
+    );
+    let open = open_record(config, &data, &setup)?;
+    let (mut journal, records) = open_journal(&options, open)?;
+    let state = State::new(setup.clone(), &records, good_checkpoints(run_dir, &records)?, evaluated(run_dir));
+    if state.journal().ended() {
+        println!("the run is finished; nothing to do");
+        return Ok(0);
+    }
+    let epoch = state.journal().epoch() + 1;
+    let record = Record::Epoch { epoch, time_ms: unix_ms() };
+    journal.append(&record)?; // durable before anybody can hear of the epoch
+    let records: Vec<Record> = records.into_iter().chain([record]).collect();
+    let core = State::new(setup, &records, state.journal().checkpoints().clone(), evaluated(run_dir));
+    write_address(run_dir, address)?;
+
+    let (inputs, received) = mpsc::channel(INPUTS);
+    let server = serve(listener, inputs.clone(), token);
+    println!("listening on {address}");
+    let parts = Parts { core, config: config.clone(), run_dir: run_dir.clone(), data, journal };
+    let mut driver = Driver::new(parts, inputs)?;
+    let (launcher, exits) = Launcher::new(run_dir, worker_arguments(&options, address));
+    if !options.external {
+        driver.launcher = Some(start_workers(launcher, &options)?);
+    }
+    let end = driver.run(received, exits, stop_signals()?).await;
+    dismiss(&driver).await;
+    server.abort();
+    finish(end, run_dir)
+}
+
+fn finish(end: Result<End, ExitError>, run_dir: &Path) -> Result<u8, ExitError> {
+    match end? {
+        End::Finished => {
+            println!("finished; prove it with: coordinator audit {}", run_dir.display());
+            Ok(0)
+        }
+        End::Drained => {
+            println!("saved; go on with: coordinator --resume {}", run_dir.display());
+            Ok(STOPPED)
+        }
+        End::Stopped(reason) => Err(anyhow!("{reason}").into()),
+    }
+}
+
+async fn listen(options: &Options) -> Result<TcpListener, ExitError> {
+    let any: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
+    if let Some(address) = options.listen {
+        return TcpListener::bind(address)
+            .await
+            .map_err(|error| ExitError::usage(anyhow!("--listen {address}: {error}; is another coordinator there?")));
+    }
+    if let Some(address) = last_address(&options.run_dir).filter(|_| options.resume) {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                println!("{address}, where the run listened before, is not free ({error}); another port is used")
+            }
+        }
+    }
+    TcpListener::bind(any).await.map_err(|error| ExitError::usage(anyhow!("{any}: {error}")))
+}
+
+fn open_journal(options: &Options, open: Record) -> Result<(Journal, Vec<Record>), ExitError> {
+    let path = options.run_dir.join("journal");
+    if !options.resume {
+        let text = toml::to_string(&options.config).context("run.toml")?;
+        let run_toml = options.run_dir.join("run.toml");
+        std::fs::write(&run_toml, text).with_context(|| run_toml.display().to_string())?;
+        let mut journal = Journal::create(&path)?;
+        journal.append(&open)?;
+        return Ok((journal, vec![open]));
+    }
+    checkpoints::clean(&options.run_dir)?;
+    let (mut journal, contents) = Journal::open(&path).map_err(|error| match error {
+        JournalError::Locked { .. } => ExitError::usage(error),
+        other => other.into(),
+    })?;
+    if contents.torn > 0 {
+        println!(
+            "the journal's torn tail of {} bytes was cut: what a crash left of a record nobody heard of",
+            contents.torn
+        );
+    }
+    let mut records = contents.records;
+    if records.is_empty() {
+        journal.append(&open)?; // the crash was before the first record
+        records.push(open.clone());
+    }
+    if records.first() != Some(&open) {
+        let reason = "configuration, data or base are not those the run began with; see run.toml, data.* and base.path";
+        return Err(ExitError::usage(anyhow!("{}: {reason}", path.display())));
+    }
+    Ok((journal, records))
+}
+
+/// Checkpoints that the journal knows, that are whole, and that hold the committed state. Others are named.
+fn good_checkpoints(run_dir: &Path, records: &[Record]) -> Result<BTreeSet<u64>, ExitError> {
+    let mut good = BTreeSet::new();
+    for record in records {
+        let Record::Checkpoint { step, manifest } = record else { continue };
+        let folder = checkpoints::folder(run_dir, *step);
+        if !folder.exists() {
+            continue;
+        }
+        match checkpoints::verify(&folder) {
+            Ok((_, found)) if found == *manifest => drop(good.insert(*step)),
+            Ok(_) => println!("{}: its manifest is not the journal's; it is not used", folder.display()),
+            Err(error) => println!("{error}; this checkpoint is not used, an older one and the journal are"),
+        }
+    }
+    Ok(good)
+}
+
+/// Scores that are on disk already.
+fn evaluated(run_dir: &Path) -> BTreeSet<(Purpose, u64)> {
+    let entries = std::fs::read_dir(run_dir.join("evaluation")).into_iter().flatten().flatten();
+    let mut found = BTreeSet::new();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix(".json") else { continue };
+        let step = |prefix: &str| name.strip_prefix(prefix).and_then(|step| step.parse::<u64>().ok());
+        if let Some(step) = step("holdout-") {
+            found.insert((Purpose::Holdout, step));
+        }
+        match step("step-") {
+            Some(0) => drop(found.insert((Purpose::Base, 0))),
+            Some(step) => drop(found.insert((Purpose::Interval, step))),
+            None => {}
+        }
+    }
+    found
+}
+
+fn write_address(run_dir: &Path, address: SocketAddr) -> Result<(), ExitError> {
+    let temporary = run_dir.join(".address");
+    std::fs::write(&temporary, format!("{address}\n")).with_context(|| temporary.display().to_string())?;
+    std::fs::rename(&temporary, address_file(run_dir)).context("address")?;
+    Ok(())
+}
+
+fn serve(listener: TcpListener, inputs: mpsc::Sender<Input>, token: Option<String>) -> tokio::task::JoinHandle<()> {
+    let server = CoordinatorServer::new(Service::new(inputs))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let gated = InterceptedService::new(server, security::Gate::new(token));
+    // Without TCP_NODELAY every small message may wait for a delayed acknowledgement.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tokio::spawn(async move {
+        if let Err(error) = tonic::transport::Server::builder().serve_with_incoming(gated, incoming).await {
+            tracing::error!(%error, "the server ended");
+        }
+    })
+}
+
+fn worker_arguments(options: &Options, address: SocketAddr) -> Vec<String> {
+    let mut arguments = vec!["--coordinator".to_owned(), address.to_string()];
+    let seconds = options.config.park_limit_ms().div_ceil(1000);
+    arguments.extend(["--park-limit".to_owned(), seconds.to_string()]);
+    if let Some(file) = &options.token_file {
+        arguments.extend(["--join-token-file".to_owned(), file.display().to_string()]);
+    }
+    arguments
+}
+
+/// Adopts parked workers up to the wanted number, ends the others, spawns what is missing.
+fn start_workers(mut launcher: Launcher, options: &Options) -> Result<Launcher, ExitError> {
+    let wanted: Vec<String> = (0..options.workers).map(|index| format!("w{index}")).collect();
+    let mut adopted = BTreeSet::new();
+    for worker in launcher::parked(&options.run_dir) {
+        if options.resume && wanted.contains(&worker.id) {
+            adopted.insert(worker.id.clone());
+            launcher.adopt(worker)?;
+        } else {
+            launcher::signal(worker.pid, libc::SIGKILL);
+        }
+    }
+    for id in wanted.iter().filter(|id| !adopted.contains(*id)) {
+        launcher.spawn(id)?;
+    }
+    Ok(launcher)
+}
+
+/// Ctrl-C or SIGTERM: the first asks to save and stop, the second ends the process at once.
+fn stop_signals() -> Result<mpsc::Receiver<()>, ExitError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (stop, stopped) = mpsc::channel(1);
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    tokio::spawn(async move {
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if asked {
+                eprintln!("stopped at once; what is committed is in the journal, --resume goes on from there");
+                std::process::exit(1);
+            }
+            asked = true;
+            let _ = stop.send(()).await;
+        }
+    });
+    Ok(stopped)
+}
+
+/// Waits until the local workers have obeyed Leave; who does not is killed.
+async fn dismiss(driver: &Driver) {
+    let Some(launcher) = &driver.launcher else { return };
+    let until = tokio::time::Instant::now() + FAREWELL;
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    while launcher.workers().any(|worker| launcher::is_alive(worker.pid)) {
+        if tokio::time::Instant::now() > until {
+            launcher.workers().for_each(|worker| launcher::signal(worker.pid, libc::SIGKILL));
+            return;
+        }
+        ticks.tick().await;
+    }
+}

@@ -1,0 +1,69 @@
+//! `coordinator status`: what a run is doing and why it waits, in words.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use coordinator_core::Record;
+use polya_proto::v1::coordinator_client::CoordinatorClient;
+use polya_proto::v1::{StatusReply, StatusRequest};
+use tonic::transport::Endpoint;
+
+use crate::driver::last_address;
+use crate::exit::ExitError;
+use crate::{journal, security};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Asks the coordinator of a directory or at an address; without one, says what the journal says.
+pub async fn run(dir: Option<&Path>, addr: Option<SocketAddr>, token_file: Option<&Path>) -> Result<u8, ExitError> {
+    if let Some(dir) = dir
+        && !dir.join("journal").is_file()
+    {
+        return Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", dir.display())));
+    }
+    let address = addr.or_else(|| dir.and_then(last_address));
+    let asked = match address {
+        Some(address) => ask(address, token_file).await,
+        None => Err(anyhow!("it has no address")),
+    };
+    match (asked, dir) {
+        (Ok(reply), _) => {
+            say(&reply);
+            Ok(0)
+        }
+        (Err(_), Some(dir)) => from_journal(dir),
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+async fn ask(address: SocketAddr, token_file: Option<&Path>) -> anyhow::Result<StatusReply> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(PATIENCE).timeout(PATIENCE);
+    let channel = endpoint.connect().await.with_context(|| format!("no coordinator answers at {address}"))?;
+    let mut request = tonic::Request::new(StatusRequest {});
+    if let Some(token) = token_file.map(|file| security::token(address, Some(file))).transpose()?.flatten() {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    }
+    Ok(CoordinatorClient::new(channel).status(request).await?.into_inner())
+}
+
+fn say(reply: &StatusReply) {
+    println!("run {}: step {} of {}", reply.run_dir, reply.step, reply.steps);
+    println!("now: {}", reply.phase);
+    if !reply.waiting_for.is_empty() {
+        println!("waiting for: {}", reply.waiting_for);
+    }
+    for worker in &reply.workers {
+        println!("worker {} (process {}): {}", worker.worker, worker.process, worker.state);
+    }
+}
+
+fn from_journal(dir: &Path) -> Result<u8, ExitError> {
+    let contents = journal::read(&dir.join("journal"))?;
+    let commits = contents.records.iter().filter(|record| matches!(record, Record::Commit(_))).count();
+    let ended = contents.records.iter().any(|record| matches!(record, Record::End { .. }));
+    println!("run {}: {commits} steps committed", dir.display());
+    println!("{}", if ended { "finished" } else { "no coordinator is running; go on with --resume" });
+    Ok(0)
+}
