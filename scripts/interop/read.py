@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoTokenizer, Qwen2ForCausalLM
+from transformers.utils import logging
 
 BASE, FILES = Path(sys.argv[1]), Path(sys.argv[2])
 FAILED = []
@@ -26,6 +27,7 @@ STAGES = ["understand", "plan", "execute", "verify"]
 
 
 def main():
+    logging.disable_progress_bar()
     for check in (trajectories, statistics, events, generation, adapters):
         try:
             check()
