@@ -143,7 +143,7 @@ impl Driver {
             Input::Connected(connection, outbox) => {
                 self.outboxes.insert(connection, outbox);
             }
-            Input::Said(connection, body) => self.said(connection, body)?,
+            Input::Said(connection, body) => self.said(connection, *body)?,
             Input::Disconnected(connection) => {
                 self.outboxes.remove(&connection);
                 self.workers.remove(&connection);
@@ -375,13 +375,12 @@ impl Driver {
         launcher.forget(&worker)?;
         tracing::warn!(worker = worker.id, pid = worker.pid, %status, "a local worker ended; it is replaced");
         let log = self.run_dir.join("logs").join(format!("worker-{}.log", worker.id));
-        match status.code() {
-            Some(code @ (polya_proto::exit::USAGE | polya_proto::exit::REFUSED | polya_proto::exit::OTHER_CLASS)) => {
-                let reason = format!("worker {} was refused (exit {code}): {}", worker.id, last_line(&log));
-                self.end = Some(End::Stopped(reason));
-                return Ok(());
-            }
-            _ => {}
+        if let Some(code) = status.code()
+            && [polya_proto::exit::USAGE, polya_proto::exit::REFUSED, polya_proto::exit::OTHER_CLASS].contains(&code)
+        {
+            let reason = format!("worker {} was refused (exit {code}): {}", worker.id, last_line(&log));
+            self.end = Some(End::Stopped(reason));
+            return Ok(());
         }
         let crashes = self.crashes.entry(worker.id.clone()).or_default();
         *crashes += 1;

@@ -126,6 +126,12 @@ impl Launcher {
         self.children.contains(&worker.pid)
     }
 
+    /// Writes down that no local worker lives any more.
+    pub fn forget_all(&mut self) -> Result<()> {
+        self.workers.clear();
+        self.write()
+    }
+
     /// The living.
     pub fn workers(&self) -> impl Iterator<Item = &LocalWorker> {
         self.workers.values()

@@ -99,9 +99,10 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
         driver.launcher = Some(start_workers(launcher, &options)?);
     }
     let end = driver.run(received, exits, stop_signals()?).await;
-    dismiss(&driver).await;
+    let dismissed = dismiss(&mut driver).await;
     server.abort();
-    finish(end, run_dir)
+    let code = finish(end, run_dir)?;
+    dismissed.map(|()| code)
 }
 
 fn finish(end: Result<End, ExitError>, run_dir: &Path) -> Result<u8, ExitError> {
@@ -281,15 +282,16 @@ fn stop_signals() -> Result<mpsc::Receiver<()>, ExitError> {
 }
 
 /// Waits until the local workers have obeyed Leave; who does not is killed.
-async fn dismiss(driver: &Driver) {
-    let Some(launcher) = &driver.launcher else { return };
+async fn dismiss(driver: &mut Driver) -> Result<(), ExitError> {
+    let Some(launcher) = &mut driver.launcher else { return Ok(()) };
     let until = tokio::time::Instant::now() + FAREWELL;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     while launcher.workers().any(|worker| launcher::is_alive(worker.pid)) {
         if tokio::time::Instant::now() > until {
             launcher.workers().for_each(|worker| launcher::signal(worker.pid, libc::SIGKILL));
-            return;
+            break;
         }
         ticks.tick().await;
     }
+    Ok(launcher.forget_all()?)
 }

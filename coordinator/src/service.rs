@@ -34,7 +34,7 @@ pub enum Input {
     /// A worker's stream is open.
     Connected(Connection, mpsc::Sender<Result<CoordinatorMessage, Status>>),
     /// It said something.
-    Said(Connection, worker_message::Body),
+    Said(Connection, Box<worker_message::Body>),
     /// It ended.
     Disconnected(Connection),
     /// A state was uploaded.
@@ -150,7 +150,7 @@ impl Coordinator for Service {
         let mut incoming = request.into_inner();
         tokio::spawn(async move {
             while let Some(Ok(WorkerMessage { body: Some(body) })) = incoming.next().await {
-                if service.tell(Input::Said(connection, body)).await.is_err() {
+                if service.tell(Input::Said(connection, Box::new(body))).await.is_err() {
                     return;
                 }
             }

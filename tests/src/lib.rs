@@ -1,1 +1,4 @@
-//! .
+//! Harness of the end-to-end tests: real processes, real files, no sleeps but between looks at a condition.
+
+pub mod process;
+pub mod wait;

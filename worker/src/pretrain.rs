@@ -118,7 +118,7 @@ fn steps_of(index: u64) -> std::ops::RangeInclusive<u32> {
     if index.is_multiple_of(2) { STEPS } else { 3..=*STEPS.end() }
 }
 
-fn initial(config: ModelConfig, seed: u64) -> Transformer {
+pub(crate) fn initial(config: ModelConfig, seed: u64) -> Transformer {
     tch::manual_seed(seed as i64);
     let options = (Kind::Float, Device::Cpu);
     let normal = |shape: [i64; 2], deviation: f64| (Tensor::randn(shape, options) * deviation).set_requires_grad(true);

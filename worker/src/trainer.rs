@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polya_datasets::tokens::{self, Tag};
-use polya_proto::v1::{
-    Continuation, Done, GenerateWork, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings,
-};
+use polya_proto::v1::{Continuation, Done, GenerateWork, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings};
 use worker_member::trainer::{
     AbortHandle, Membership, Rendezvous, Shadow, StateDigest, StateFiles, Trainer, TrainerError, TrainerFactory,
 };
@@ -74,7 +72,8 @@ impl LibtorchTrainer {
     fn new(settings: &Settings) -> Result<Self, TrainerError> {
         let refused = |reason: String| TrainerError::Refused(reason);
         if settings.device != "cpu" {
-            let reason = format!("worker.device = {}: this build computes on CPUs only; set worker.device=cpu", settings.device);
+            let reason =
+                format!("worker.device = {}: this build computes on CPUs only; set worker.device=cpu", settings.device);
             return Err(refused(reason));
         }
         tch::set_num_threads(settings.threads.max(1) as i32);
@@ -112,11 +111,8 @@ impl LibtorchTrainer {
 
     fn files(&self, state: &TrainingState) -> Result<StateFiles, TrainerError> {
         let base = if self.settings.base_path.is_empty() { builtin::NAME } else { &self.settings.base_path };
-        let description = Description {
-            base: base.to_owned(),
-            dropout: self.settings.adapter_dropout,
-            verify: self.tags[3].clone(),
-        };
+        let description =
+            Description { base: base.to_owned(), dropout: self.settings.adapter_dropout, verify: self.tags[3].clone() };
         peft::write(&self.layout, &description, state).map_err(|error| TrainerError::Fatal(error.to_string()))
     }
 

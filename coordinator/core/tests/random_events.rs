@@ -10,6 +10,7 @@ use proptest::prelude::*;
 /// More than any history without faults needs.
 const STEPS_TO_FINISH: usize = 20_000;
 
+#[expect(clippy::panic, reason = "a test that does not end has failed")]
 fn run_to_its_end(world: &mut World, workers: usize) {
     for choice in 0..STEPS_TO_FINISH {
         if world.end.is_some() {

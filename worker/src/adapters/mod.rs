@@ -85,9 +85,8 @@ impl Layout {
 
     /// The tensors of a flat vector, as leaves of a graph where gradients are wanted.
     pub fn tensors(&self, values: &[f32], gradients: bool) -> Vec<Tensor> {
-        let tensor = |slot: &Slot| {
-            Tensor::from_slice(&values[slot.range.clone()]).view(slot.shape).set_requires_grad(gradients)
-        };
+        let tensor =
+            |slot: &Slot| Tensor::from_slice(&values[slot.range.clone()]).view(slot.shape).set_requires_grad(gradients);
         self.slots.iter().map(tensor).collect()
     }
 

@@ -150,7 +150,10 @@ pub fn load_directory(path: &Path, config: &ModelConfig) -> Result<LoraSet, Peft
         false => folders.iter().enumerate().filter(|(_, f)| is_folder(f)).map(|(i, f)| (i, f.as_path())).collect(),
     };
     let Some((_, first)) = found.first() else {
-        return Err(error(&path.display().to_string(), "no adapter_config.json here, in reasoning/ or in verification/"));
+        return Err(error(
+            &path.display().to_string(),
+            "no adapter_config.json here, in reasoning/ or in verification/",
+        ));
     };
     let json = config_of(first)?;
     let rank = json["r"].as_i64().filter(|r| *r > 0).ok_or_else(|| error(&name_of(first), "`r` is missing"))?;

@@ -117,10 +117,9 @@ impl Cache {
     /// Keeps only these rows, in this order.
     pub fn keep(&mut self, rows: &[i64]) {
         let rows = Tensor::from_slice(rows).to_device(self.mask.device());
-        let select = |tensor: &Tensor| tensor.index_select(0, &rows);
-        self.mask = select(&self.mask);
-        self.keys = self.keys.iter().map(select).collect();
-        self.values = self.values.iter().map(select).collect();
+        for tensor in self.keys.iter_mut().chain(&mut self.values).chain([&mut self.mask]) {
+            *tensor = tensor.index_select(0, &rows);
+        }
     }
 
     /// Where it lives.

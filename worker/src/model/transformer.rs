@@ -194,7 +194,7 @@ impl Transformer {
             FrozenWeight::Nf4(weight) => weight.linear(x),
         };
         if let Some(bias) = &projection.bias {
-            y = y + bias;
+            y += bias;
         }
         match adapters {
             Some(adapters) => adapters.apply(site, x, y),

@@ -71,7 +71,7 @@ mod tests {
         let weight = Tensor::randn([24, 96], (Kind::Float, Device::Cpu));
         let packed = Nf4Weight::quantise(&weight);
         let dense = packed.dequantise();
-        assert!(f64::try_from((&dense - &weight).abs().max()).unwrap() < 0.5);
+        assert!(f64::try_from((&dense - &weight).abs().max()).unwrap() < 0.6);
         let x = Tensor::randn([5, 96], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let grad_of = |y: Tensor| {
             let scale = Tensor::arange(5 * 24, (Kind::Float, Device::Cpu)).view([5, 24]);

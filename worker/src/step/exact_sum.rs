@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_magnitude_is_the_smallest_power_of_two_above() {
-        for (value, expected) in [(1.0f32, 1), (0.99, 0), (0.5, 0), (2.0, 2), (-3.9, 2), (1e-40, -132), (f32::MAX, 128)] {
+        for (value, expected) in [(1.0f32, 1), (0.99, 0), (0.5, 0), (2.0, 2), (-3.9, 2), (1e-40, -132), (f32::MAX, 128)]
+        {
             let m = magnitude(&[0.0, value]);
             assert_eq!(m, expected, "{value}");
             let size = f64::from(value.abs());

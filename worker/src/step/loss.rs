@@ -69,7 +69,7 @@ impl Loss {
                     (self.transition / f64::from(count.max(1)) / weighing.samples) as f32
                 };
                 let shares = Tensor::from_slice(&chunk.iter().map(share).collect::<Vec<_>>());
-                loss = loss + (&wrong * shares).sum(Kind::Float);
+                loss += (&wrong * shares).sum(Kind::Float);
             }
             total += f64::try_from(&loss).unwrap_or(f64::NAN);
             self.count(chunk, prepared, (&nll, &wrong, &log_p, &targets), &mut statistics, &mut transitions);

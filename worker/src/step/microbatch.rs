@@ -71,8 +71,7 @@ fn gradient_recomputed(
     for layer in (0..layers).rev() {
         let input = inputs[layer].detach().set_requires_grad(true);
         let output = model.layer(layer, &input, pass);
-        let of_layer: Vec<usize> =
-            (0..leaves.len()).filter(|slot| slot / slots_per_layer % layers == layer).collect();
+        let of_layer: Vec<usize> = (0..leaves.len()).filter(|slot| slot / slots_per_layer % layers == layer).collect();
         let mut wanted: Vec<&Tensor> = of_layer.iter().map(|slot| leaves[*slot]).collect();
         wanted.push(&input);
         let mut found = Tensor::run_backward(&[(output * &upstream).sum(Kind::Float)], &wanted, false, false);

@@ -6,3 +6,6 @@ pub mod exact_sum;
 pub mod loss;
 pub mod microbatch;
 pub mod optimiser;
+
+#[cfg(test)]
+mod tests;

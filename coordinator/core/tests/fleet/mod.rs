@@ -11,7 +11,7 @@ use coordinator_core::statistics::{Statistics, ZERO};
 use coordinator_core::{Action, Connection, Digest, End, Event, Order, Record, Report, Setup, State, transition};
 
 /// Constants of the simulated run.
-pub fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     let samples = (0..23).map(|i| SampleSummary { id: format!("sample {i}"), tokens: 3 + i % 5, learned: 2 }).collect();
     let cut = Cut { seed: 9, tokens_per_microbatch: 12, microbatches_per_step: 3 };
     let schedule = Schedule::new(samples, cut, Length::Epochs(2)).expect("the simulated data can be cut");
@@ -32,7 +32,9 @@ pub fn setup() -> Setup {
 
 fn fold(parts: &[&[u8]]) -> Digest {
     let mut hasher = blake3::Hasher::new();
-    parts.iter().for_each(|part| drop(hasher.update(part)));
+    for part in parts {
+        hasher.update(part);
+    }
     Digest(*hasher.finalize().as_bytes())
 }
 
@@ -90,13 +92,13 @@ impl Worker {
 }
 
 /// Everything there is.
-pub struct World {
+pub(crate) struct World {
     /// The core under test.
-    pub state: State,
+    pub(crate) state: State,
     /// Durable records.
-    pub records: Vec<Record>,
+    pub(crate) records: Vec<Record>,
     /// How it ended, if it did.
-    pub end: Option<End>,
+    pub(crate) end: Option<End>,
     appends: VecDeque<Record>,
     events: VecDeque<Event>,
     workers: Vec<Worker>,
@@ -111,7 +113,7 @@ pub struct World {
 
 impl World {
     /// A run without workers yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let records = vec![Record::Epoch { epoch: 1, time_ms: 0 }];
         World {
             state: State::new(setup(), &records, BTreeSet::new(), BTreeSet::new()),
@@ -131,19 +133,19 @@ impl World {
     }
 
     /// Workers with a process.
-    pub fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.workers.len()
     }
 
     /// A new process that joins.
-    pub fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         let name = format!("w{}", self.connections);
         self.workers.push(Worker { name, ..Worker::default() });
         self.connect(self.workers.len() - 1);
     }
 
     /// A process dies with all it had.
-    pub fn kill(&mut self, choice: u64) {
+    pub(crate) fn kill(&mut self, choice: u64) {
         if !self.workers.is_empty() {
             let worker = self.workers.remove(choice as usize % self.workers.len());
             worker.connection.into_iter().for_each(|connection| self.cut(connection));
@@ -151,7 +153,7 @@ impl World {
     }
 
     /// A stream breaks; the process comes back with what it holds.
-    pub fn disconnect(&mut self, choice: u64) {
+    pub(crate) fn disconnect(&mut self, choice: u64) {
         if self.workers.is_empty() {
             return;
         }
@@ -178,7 +180,7 @@ impl World {
     }
 
     /// The coordinator dies: what was not durable may be lost; all streams end; it comes back on the journal.
-    pub fn crash(&mut self, durable: u64) {
+    pub(crate) fn crash(&mut self, durable: u64) {
         if self.end.is_some() {
             return;
         }
@@ -201,7 +203,7 @@ impl World {
     }
 
     /// One thing happens, whichever `choice` says. False if nothing can.
-    pub fn step(&mut self, choice: u64) -> bool {
+    pub(crate) fn step(&mut self, choice: u64) -> bool {
         let mut possible: Vec<(u8, Connection)> = vec![];
         if !self.appends.is_empty() {
             possible.push((0, Connection(0)));
@@ -239,7 +241,7 @@ impl World {
     }
 
     /// Applies an event and executes the actions.
-    pub fn apply(&mut self, event: Event) {
+    pub(crate) fn apply(&mut self, event: Event) {
         if self.end.is_some() {
             return;
         }
@@ -395,7 +397,7 @@ impl World {
     }
 
     /// S_t of every committed step.
-    pub fn digests(&self) -> Vec<Digest> {
+    pub(crate) fn digests(&self) -> Vec<Digest> {
         let state = |record: &Record| match record {
             Record::Commit(commit) => Some(commit.state),
             _ => None,

@@ -1,0 +1,263 @@
+//! The step on a small random model: what packing, recomputing, the shadow and the cache must not change.
+
+use polya_datasets::plant::{KINDS, plant};
+use polya_datasets::synthesize::{STEPS, synthesize};
+use polya_datasets::tokens::{self, Tag};
+use polya_datasets::trajectory::prompt;
+use polya_proto::v1;
+use tch::{Device, Kind, Tensor};
+use tokenizers::Tokenizer;
+
+use super::batch::{Prepared, Weighing, prepare};
+use super::loss::Loss;
+use super::microbatch::{Gradient, gradient};
+use crate::adapters::{Layout, LoraSet};
+use crate::builtin::Builtin;
+use crate::formats::huggingface::Files;
+use crate::generate::{AdapterSource, Request, Sampling, generate, mask_of};
+use crate::model::{ModelConfig, PackedBatch, Transformer};
+use crate::pretrain::initial;
+
+struct World {
+    model: Transformer,
+    tokenizer: Tokenizer,
+    tags: [Tag; 4],
+    layout: Layout,
+    values: Vec<f32>,
+}
+
+fn world() -> World {
+    let tokenizer = Tokenizer::from_bytes(Builtin.read("tokenizer.json").unwrap().unwrap()).unwrap();
+    let config = ModelConfig {
+        model_type: "qwen2".to_owned(),
+        hidden: 32,
+        intermediate: 48,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        vocabulary: tokenizer.get_vocab_size(true) as i64 + 6,
+        norm_epsilon: 1e-6,
+        rope_theta: 10_000.0,
+        tied: true,
+        qkv_bias: true,
+        output_bias: false,
+        context: 512,
+    };
+    let model = tch::no_grad(|| {
+        let mut model = initial(config, 5);
+        model.embedding = &model.embedding * 4.0;
+        model
+    });
+    let layout = Layout::new(&model.config, 4, 8.0, true);
+    // B is not zero, as after some training: else the adapters would do nothing.
+    let mut values = layout.initial(3);
+    for (index, value) in values.iter_mut().enumerate().filter(|(_, value)| **value == 0.0) {
+        *value = ((index * 37 % 101) as f32 / 101.0 - 0.5) * 0.3;
+    }
+    let tags = tokens::tags(&tokenizer).unwrap();
+    World { model, tokenizer, tags, layout, values }
+}
+
+impl World {
+    fn samples(&self) -> Vec<v1::Sample> {
+        let end = tokens::end_of_text(&self.tokenizer).unwrap();
+        let right = (0..3).map(|index| synthesize(8, index, STEPS));
+        let wrong = (3..5).filter_map(|index| plant(&synthesize(8, index, STEPS), &KINDS, 1).ok());
+        let sample = |trajectory| tokens::encode(&self.tokenizer, &self.tags[3], end, &trajectory).unwrap();
+        right.chain(wrong).map(|trajectory| wire(sample(trajectory))).collect()
+    }
+
+    fn prepare(&self, samples: &[v1::Sample]) -> Prepared {
+        prepare(samples, &self.tags, weighing(), true, (1, 1)).unwrap()
+    }
+
+    fn loss(&self) -> Loss {
+        let names = [0, 1, 2, 3].map(|stage: usize| i64::from(self.tags[stage].name_token()));
+        Loss { label_smoothing: 0.1, transition: 0.1, names }
+    }
+
+    fn gradient(&self, samples: &[v1::Sample], values: &[f32], dropout: f64, recompute: bool) -> Gradient {
+        let adapters = LoraSet::new(self.layout.clone(), values, true);
+        let prepared = self.prepare(samples);
+        gradient(&self.model, &adapters, &prepared, (&self.loss(), weighing()), dropout, recompute)
+    }
+
+    fn flat(&self, gradient: &Gradient) -> Tensor {
+        Tensor::cat(&gradient.tensors.iter().map(|tensor| tensor.reshape([-1])).collect::<Vec<_>>(), 0)
+    }
+}
+
+fn wire(sample: tokens::Sample) -> v1::Sample {
+    v1::Sample {
+        stages: sample.stages.iter().map(|stage| stage.map_or(255, |stage| stage.index() as u8)).collect(),
+        weight_bits: vec![],
+        verify_tag_start: sample.verify_tag.start as u32,
+        verify_tag_end: sample.verify_tag.end as u32,
+        corrective: sample.corrective,
+        id: sample.id,
+        ids: sample.ids,
+    }
+}
+
+fn weighing() -> Weighing {
+    Weighing { uniform: false, stages: [0.15, 0.35, 0.35, 0.15], samples: 5.0, learned_tokens: 500.0 }
+}
+
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    f64::try_from((a - b).norm() / b.norm()).unwrap()
+}
+
+#[test]
+fn packed_and_one_by_one_give_the_same_loss_and_gradients() {
+    let world = world();
+    let samples = world.samples();
+    assert_eq!(samples.len(), 5);
+    let packed = world.gradient(&samples, &world.values, 0.05, false);
+    let mut sum = world.flat(&packed).zeros_like();
+    let mut loss = 0.0;
+    for sample in &samples {
+        let alone = world.gradient(std::slice::from_ref(sample), &world.values, 0.05, false);
+        sum += world.flat(&alone);
+        loss += alone.loss;
+    }
+    assert!(distance(&world.flat(&packed), &sum) < 2e-5, "{}", distance(&world.flat(&packed), &sum));
+    assert!((packed.loss - loss).abs() < 1e-5 * loss.abs(), "{} {loss}", packed.loss);
+}
+
+#[test]
+fn recomputed_layers_give_the_same_bits_and_so_does_a_second_run() {
+    let world = world();
+    let samples = world.samples();
+    let kept = world.gradient(&samples, &world.values, 0.05, false);
+    for recompute in [false, true] {
+        let again = world.gradient(&samples, &world.values, 0.05, recompute);
+        assert!(world.flat(&kept).equal(&world.flat(&again)), "recompute {recompute}");
+        assert_eq!(kept.statistics, again.statistics);
+    }
+}
+
+#[test]
+fn the_gradient_is_the_slope_of_the_loss() {
+    let world = world();
+    let samples = world.samples();
+    let found = crate::quantization::floats(&world.flat(&world.gradient(&samples, &world.values, 0.0, false)));
+    // Along a fixed direction the loss changes by the gradient's projection on it.
+    let direction: Vec<f32> = (0..found.len()).map(|i| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 2.0).collect();
+    let at = |step: f32| {
+        let moved: Vec<f32> = world.values.iter().zip(&direction).map(|(v, d)| v + step * d).collect();
+        world.gradient(&samples, &moved, 0.0, false).loss
+    };
+    let slope = (at(2e-3) - at(-2e-3)) / 4e-3;
+    let expected: f64 = found.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+    assert!((slope - expected).abs() < 0.02 * expected.abs().max(0.01), "{slope} {expected}");
+}
+
+#[test]
+fn the_shadow_sees_what_generation_sees_and_nothing_sees_the_shadow() {
+    let world = world();
+    let adapters = LoraSet::new(world.layout.clone(), &world.values, false);
+    let _guard = tch::no_grad_guard();
+    for sample in world.samples() {
+        let prepared = world.prepare(std::slice::from_ref(&sample));
+        let on = adapters.on(&prepared.verify, None);
+        let with_shadow = world.model.hidden(&prepared.batch, Some(&on));
+        let plain = PackedBatch::of_sequences(&[&sample.ids], Device::Cpu);
+        let (start, length) = (i64::from(sample.verify_tag_start), sample.ids.len() as i64);
+        let copied = prepared.batch.tokens() - length;
+        assert_eq!(copied, world.tags[3].line.len() as i64 - 1);
+        let verifying = adapters.on(&mask_of(&sample.ids, &world.tags[3].line), None);
+        let real = world.model.hidden(&plain, Some(&verifying));
+        assert!(distance(&with_shadow.narrow(0, 0, length), &real) < 2e-5);
+        let before = adapters.on(&vec![0.0; sample.ids.len()], None);
+        let off = world.model.hidden(&plain, Some(&before));
+        assert!(distance(&with_shadow.narrow(0, length, copied), &off.narrow(0, start, copied)) < 2e-5);
+        assert!(
+            distance(&real.narrow(0, start, copied), &off.narrow(0, start, copied)) > 1e-3,
+            "the adapter does something"
+        );
+    }
+}
+
+#[test]
+fn every_stage_is_learned_once_and_a_masked_execute_not_at_all() {
+    let world = world();
+    for sample in world.samples() {
+        let prepared = world.prepare(std::slice::from_ref(&sample));
+        let mut weights = [0.0; 4];
+        prepared.predictions.iter().for_each(|p| weights[p.stage] += p.weight * 5.0);
+        let execute = if sample.corrective { 0.0 } else { 0.35 };
+        for (found, expected) in weights.iter().zip([0.15, 0.35, execute, 0.15]) {
+            assert!((found - expected).abs() < 1e-6, "{weights:?}");
+        }
+        let rows: std::collections::BTreeSet<i64> = prepared.predictions.iter().map(|p| p.row).collect();
+        assert_eq!(rows.len(), prepared.predictions.len(), "no row predicts twice");
+    }
+}
+
+#[test]
+fn cached_decoding_with_the_hand_over_chooses_what_computing_everything_anew_chooses() {
+    let world = world();
+    let adapters = LoraSet::new(world.layout.clone(), &world.values, false);
+    let tag = &world.tags[3].line;
+    let vocabulary = world.tokenizer.get_vocab_size(true) as i64;
+    // Two rows begin before the tag (one of them is forced to write it), one inside VERIFY.
+    let long = world.samples().remove(0);
+    let in_verify = long.ids[..long.verify_tag_end as usize + 3].to_vec();
+    let almost = long.ids[..long.verify_tag_end as usize - 1].to_vec();
+    let plain = tokens::ids(&world.tokenizer, &prompt("Mia has 3 apples. How many?")).unwrap();
+    let prompts = vec![plain, in_verify, almost];
+    let request =
+        Request { prompts: &prompts, tag, stop: &[], max_tokens: 24, batch: 3, vocabulary, sampling: Sampling::Greedy };
+    let found = generate(&world.model, Some(&adapters), &request);
+    let _guard = tch::no_grad_guard();
+    for (prompt, found) in prompts.iter().zip(&found) {
+        assert_eq!(found.len(), 24);
+        let mut ids = prompt.clone();
+        for chosen in found {
+            let batch = PackedBatch::of_sequences(&[&ids], Device::Cpu);
+            let on = adapters.with_mask(&mask_of(&ids, tag));
+            let last = world.model.hidden(&batch, Some(on.as_ref())).narrow(0, ids.len() as i64 - 1, 1);
+            let logits = world.model.logits(&last).narrow(1, 0, vocabulary).to_kind(Kind::Double);
+            let best = f64::try_from(logits.max()).unwrap();
+            let of_chosen = logits.double_value(&[0, i64::from(*chosen)]);
+            assert!(best - of_chosen < 1e-4, "token {} of {found:?}", ids.len() - prompt.len());
+            ids.push(*chosen);
+        }
+    }
+}
+
+#[test]
+fn a_row_that_writes_the_tag_itself_is_handed_over() {
+    let world = world();
+    let adapters = LoraSet::new(world.layout.clone(), &world.values, false);
+    // Whatever two tokens the model writes after this prompt are declared to be the tag: the row must write the first of
+    // them without the adapter and everything behind the second with it.
+    let prompts = vec![tokens::ids(&world.tokenizer, &prompt("Tom has 9 eggs. How many?")).unwrap()];
+    let vocabulary = world.tokenizer.get_vocab_size(true) as i64;
+    let request = |tag, max_tokens| Request {
+        prompts: &prompts,
+        tag,
+        stop: &[],
+        max_tokens,
+        batch: 1,
+        vocabulary,
+        sampling: Sampling::Greedy,
+    };
+    let first = generate(&world.model, Some(&adapters), &request(&[], 4)).remove(0);
+    let tag = first[..2].to_vec();
+    let found = generate(&world.model, Some(&adapters), &request(&tag, 12)).remove(0);
+    assert_eq!(found[..2], tag[..]);
+    let _guard = tch::no_grad_guard();
+    let mut ids = [prompts[0].clone(), tag].concat();
+    let start = prompts[0].len();
+    for chosen in &found[2..] {
+        let mask: Vec<f32> = (0..ids.len()).map(|index| f32::from(u8::from(index >= start))).collect();
+        let batch = PackedBatch::of_sequences(&[&ids], Device::Cpu);
+        let last = world.model.hidden(&batch, Some(adapters.with_mask(&mask).as_ref()));
+        let logits = world.model.logits(&last.narrow(0, ids.len() as i64 - 1, 1)).narrow(1, 0, vocabulary);
+        let (best, of_chosen) = (f64::try_from(logits.max()).unwrap(), logits.double_value(&[0, i64::from(*chosen)]));
+        assert!(best - of_chosen < 1e-4, "{found:?}");
+        ids.push(*chosen);
+    }
+}
