@@ -114,7 +114,7 @@ fn a_full_disk_ends_the_run_and_nothing_committed_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mount = folder.path().join("small");
     std::fs::create_dir(&mount).unwrap();
-    let options = ["-t", "tmpfs", "-o", "size=12m", "polya-test"];
+    let options = ["-t", "tmpfs", "-o", "size=32m", "polya-test"];
     let mounted = Command::new("mount").args(options).arg(&mount).output().is_ok_and(|output| output.status.success());
     if !mounted {
         println!("NOT RUN: a tmpfs cannot be mounted here");
@@ -123,7 +123,7 @@ fn a_full_disk_ends_the_run_and_nothing_committed_is_lost() {
     let _unmount = Unmount(mount.clone());
     let dir = mount.join("run");
     let ballast = mount.join("ballast");
-    std::fs::write(&ballast, vec![1u8; 7 << 20]).unwrap();
+    std::fs::write(&ballast, vec![1u8; 28 << 20]).unwrap();
     let code = Coordinator::start(&dir, 1, &["checkpoint.keep=1"]).wait();
     assert_eq!(code, Some(1), "the disk is full before the first checkpoint is whole");
     let said = std::fs::read_to_string(dir.with_extension("out")).unwrap_or_default();

@@ -99,6 +99,12 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
         driver.launcher = Some(start_workers(launcher, &options)?);
     }
     let end = driver.run(received, exits, stop_signals()?).await;
+    if !matches!(end, Ok(End::Finished | End::Drained))
+        && let Some(launcher) = &driver.launcher
+    {
+        // The journal has what counts; workers that nobody told to leave would park.
+        launcher.workers().for_each(|worker| launcher::signal(worker.pid, libc::SIGKILL));
+    }
     let dismissed = dismiss(&mut driver).await;
     server.abort();
     let code = finish(end, run_dir)?;
