@@ -7,7 +7,7 @@ use std::process::Command;
 use polya_tests::process::{Coordinator, audit, proven_digests, run_texts, stderr};
 
 fn fresh() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let dir = folder.path().join("run");
     (folder, dir)
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 fn reference() -> &'static Value {
     static REFERENCE: OnceLock<Value> = OnceLock::new();
     REFERENCE.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let dir = folder.path().join("run");
         assert_eq!(Coordinator::start(&dir, 1, &[]).wait(), Some(0));
         proven_digests(&dir)
@@ -18,7 +18,7 @@ fn reference() -> &'static Value {
 }
 
 fn fresh() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let dir = folder.path().join("run");
     (folder, dir)
 }

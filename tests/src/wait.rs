@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 /// Looks every 50 ms until `condition` gives something. Panics with `what` after `limit`.
-#[expect(clippy::panic, reason = "a condition that never comes is a failed test")]
 pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
     loop {
