@@ -8,6 +8,7 @@ pub mod collectives;
 pub mod ffi;
 pub mod formats;
 pub mod generate;
+pub mod import;
 pub mod model;
 pub mod pretrain;
 pub mod quantization;

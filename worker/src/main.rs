@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use polya_proto::exit;
 use worker::cli::generate::{GenerateArgs, generate};
+use worker::cli::import::{ImportArgs, import};
 use worker::cli::join::{JoinArgs, join};
 use worker::cli::pretrain::{PretrainArgs, pretrain};
 use worker::cli::solve::{SolveArgs, solve};
 use worker::formats::huggingface::LoadError;
+use worker::import::ImportError;
 use worker::trainer::LibtorchFactory;
 
 /// Polya's worker: computes microbatches for a coordinator, or generates with a model.
@@ -30,6 +32,8 @@ enum Command {
     Solve(SolveArgs),
     /// Continue the prompts of a JSON Lines file.
     Generate(GenerateArgs),
+    /// Make a Hugging Face directory from a GGUF file.
+    Import(ImportArgs),
     /// Make the built-in base: train a small Qwen2 from scratch on synthesized problems.
     Pretrain(PretrainArgs),
 }
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Some(Command::Solve(args)) => solve(args),
         Some(Command::Generate(args)) => generate(args),
+        Some(Command::Import(args)) => import(args),
         Some(Command::Pretrain(args)) => pretrain(args),
         None => join(&arguments.join, Box::new(LibtorchFactory)).map(|never| match never {}),
     };
@@ -59,6 +64,7 @@ fn exit_code(error: &anyhow::Error, joining: bool) -> u8 {
     let path = error.chain().any(|cause| {
         let load = cause.downcast_ref::<LoadError>();
         matches!(load, Some(LoadError::Read { error, .. }) if missing(error))
+            || matches!(cause.downcast_ref::<ImportError>(), Some(ImportError::Io { error, .. }) if missing(error))
             || cause.downcast_ref::<std::io::Error>().is_some_and(missing)
     });
     if joining || path { exit::USAGE as u8 } else { 1 }

@@ -1,6 +1,7 @@
 //! The commands of `worker`.
 
 pub mod generate;
+pub mod import;
 pub mod join;
 pub mod pretrain;
 pub mod solve;
