@@ -1,5 +1,6 @@
 //! The command line of `coordinator`.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -194,17 +195,17 @@ fn refuse_non_empty(run_dir: &Path) -> Result<(), ExitError> {
 fn print(resolved: &Resolved, as_json: bool) {
     let values = config::flat(&resolved.config);
     let origin = |key: &str| resolved.origins.get(key).map_or("default", String::as_str);
-    if as_json {
+    let text = if as_json {
         let entry = |(key, value): (&String, &String)| {
             (key.clone(), serde_json::json!({ "value": value, "origin": origin(key) }))
         };
         let json: serde_json::Map<String, serde_json::Value> = values.iter().map(entry).collect();
-        println!("{:#}", serde_json::Value::Object(json));
-        return;
-    }
-    for (key, value) in &values {
-        println!("{key:<32} = {value:<24} {}", origin(key));
-    }
+        format!("{:#}\n", serde_json::Value::Object(json))
+    } else {
+        values.iter().map(|(key, value)| format!("{key:<32} = {value:<24} {}\n", origin(key))).collect()
+    };
+    // Whoever pipes this into `head` has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

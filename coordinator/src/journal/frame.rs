@@ -61,7 +61,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, FrameError> {
         let at = (bytes.len() - rest.len()) as u64;
         let good = split(rest).filter(|(length, payload, hash)| chain(parsed.head, *length, payload).0 == **hash);
         let Some((_, payload, hash)) = good else {
-            if a_frame_follows(rest) {
+            if a_frame_follows(parsed.head, rest) {
                 return Err(FrameError::Broken(at));
             }
             parsed.torn = rest.len() as u64;
@@ -77,7 +77,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, FrameError> {
 /// Whether a whole frame stands anywhere behind the first byte: its chain value is the 32 bytes before it, so it can be
 /// recognised without knowing where the damaged one was meant to end. A torn tail holds at most one frame, so it has
 /// none behind.
-fn a_frame_follows(bytes: &[u8]) -> bool {
+fn a_frame_follows(head: Digest, bytes: &[u8]) -> bool {
+    let is_good = |previous: Digest, bytes: &[u8]| {
+        split(bytes).is_some_and(|(length, payload, hash)| chain(previous, length, payload).0 == *hash)
+    };
+    // Only the damaged frame's own hash may be wrong: then the next frame is chained to what it should have been.
+    if let Some((length, payload, _)) = split(bytes)
+        && is_good(chain(head, length, payload), &bytes[LENGTH + payload.len() + HASH..])
+    {
+        return true;
+    }
     (HASH..bytes.len()).any(|start| {
         let Some((length, payload, hash)) = split(&bytes[start..]) else { return false };
         // Cheap first: only plausible records are hashed.
