@@ -158,6 +158,15 @@ pub fn load_directory(path: &Path, config: &ModelConfig) -> Result<LoraSet, Peft
     let json = config_of(first)?;
     let rank = json["r"].as_i64().filter(|r| *r > 0).ok_or_else(|| error(&name_of(first), "`r` is missing"))?;
     let alpha = json["lora_alpha"].as_f64().unwrap_or(rank as f64);
+    for (_, folder) in &found {
+        let other = config_of(folder)?;
+        if other["r"].as_i64() != Some(rank) || other["lora_alpha"].as_f64().unwrap_or(rank as f64) != alpha {
+            return Err(error(&name_of(folder), "both adapters must have the same `r` and `lora_alpha`"));
+        }
+        if ["use_rslora", "use_dora"].iter().any(|flag| other[*flag] == true) {
+            return Err(error(&name_of(folder), "rsLoRA and DoRA are not served"));
+        }
+    }
     let layout = Layout::new(config, rank, alpha, found.iter().any(|(adapter, _)| *adapter == 1));
     let mut values = vec![0f32; layout.parameters()];
     for (adapter, folder) in found {
