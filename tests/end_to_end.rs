@@ -52,7 +52,7 @@ fn a_killed_worker_leaves_the_digest_unchanged() {
 #[test]
 fn a_stopped_worker_is_replaced_and_leaves_the_digest_unchanged() {
     let (_folder, dir) = fresh();
-    let run = Coordinator::start(&dir, 2, &["failure_detection=1s"]);
+    let run = Coordinator::start(&dir, 2, &[]);
     run.wait_for_step(2);
     signal(run.workers()[0], "STOP");
     assert_eq!(run.wait(), Some(0));

@@ -13,7 +13,7 @@ use crate::wait::until;
 pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// A small run: eight steps over three checkpoints.
-pub const SETTINGS: [&str; 7] = [
+pub const SETTINGS: [&str; 8] = [
     "run.seed=7",
     "train.steps=8",
     "data.synthetic_count=150",
@@ -21,6 +21,8 @@ pub const SETTINGS: [&str; 7] = [
     "batch.microbatches_per_step=3",
     "checkpoint.every=3",
     "evaluation.samples=3",
+    // Many runs share two cores here: a busy machine is no lost worker.
+    "failure_detection=4s",
 ];
 
 /// The path of a binary; `make build` makes it.
