@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::action::{Action, Order};
 use crate::digest::Digest;
 use crate::event::{Connection, Done, Group, Held, Owned, Ready};
-use crate::membership::disagreement;
+use crate::membership::{disagreement, fence};
 use crate::plan::exponents::{self, Verdict};
 use crate::record::{Commit, CommittedMicrobatch, Record, Retry};
 use crate::state::{OpenStep, Phase, Progress, Slot, State};
@@ -215,11 +215,11 @@ pub(crate) fn ready_in_hello(state: &mut State, connection: Connection, ready: R
         }
         return;
     }
-    adopt_ready(state, connection, ready);
+    adopt_ready(state, connection, ready, actions);
 }
 
 /// Makes the open step from a READY and its table, if they are of the current attempt.
-fn adopt_ready(state: &mut State, connection: Connection, ready: Ready) {
+fn adopt_ready(state: &mut State, connection: Connection, ready: Ready, actions: &mut Vec<Action>) {
     if ready.step != state.journal.committed() + 1 {
         return;
     }
@@ -244,6 +244,14 @@ fn adopt_ready(state: &mut State, connection: Connection, ready: Ready) {
     }
     if slots.iter().any(|slot| slot.part.is_none()) {
         return;
+    }
+    // The others of the replaced step must come anew: should this READY die, the same attempt opens again, and a result
+    // of theirs that is still on its way would be taken for one of the new sum, which their new Plan has cleared.
+    if let Phase::Step(replaced) = &state.phase {
+        for other in replaced.participants.clone() {
+            let reason = format!("a worker with the whole sum of step {} came back", ready.step);
+            fence(state, other, reason, actions);
+        }
     }
     let group = Group { epoch: state.journal.epoch, generation: state.generation };
     let members = std::collections::BTreeSet::from([connection]);

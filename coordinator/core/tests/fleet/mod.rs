@@ -337,7 +337,12 @@ impl World {
             }
             Order::Evaluate { unit } => self.say(connection, Report::EvaluationDone(unit)),
             Order::Fence { .. } => {
-                worker.clear();
+                if worker.ready.is_none() {
+                    worker.clear();
+                }
+                worker.reducing = None;
+                worker.kept.clear(); // a READY is a value and stays (R4)
+                worker.computed.clear();
                 worker.incarnation += 1;
                 let hello = worker.hello();
                 self.say(connection, Report::Hello(hello));
