@@ -3,9 +3,15 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use polya_datasets::cli::convert::{ConvertArgs, convert};
+use polya_datasets::cli::equal::{EqualArgs, equal};
+use polya_datasets::cli::graph::{GraphArgs, graph};
 use polya_datasets::cli::inject::{InjectArgs, inject};
+use polya_datasets::cli::inspect::{InspectArgs, inspect};
 use polya_datasets::cli::parse::{self, Parse};
+use polya_datasets::cli::score::{ScoreArgs, score};
 use polya_datasets::cli::split::{self, Split};
+use polya_datasets::cli::stats::{StatsArgs, stats};
 use polya_datasets::cli::synthesize::{SynthesizeArgs, synthesize};
 
 /// Polya's data: four-stage trajectories from GSM8K and from built-in problems, planted errors, splits.
@@ -26,6 +32,12 @@ enum Command {
     Synthesize(SynthesizeArgs),
     /// Plant errors in EXECUTE, with a VERIFY that finds and corrects them.
     Inject(InjectArgs),
+    Inspect(InspectArgs),
+    Stats(StatsArgs),
+    Convert(ConvertArgs),
+    Equal(EqualArgs),
+    Graph(GraphArgs),
+    Score(ScoreArgs),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +46,12 @@ fn main() -> ExitCode {
         Command::Split(args) => split::run(args),
         Command::Synthesize(args) => synthesize(args),
         Command::Inject(args) => inject(args),
+        Command::Inspect(args) => inspect(args),
+        Command::Stats(args) => stats(args),
+        Command::Convert(args) => convert(args),
+        Command::Equal(args) => equal(args),
+        Command::Graph(args) => graph(args),
+        Command::Score(args) => score(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,9 @@
 //! All 256 bytes are tokens, so any text survives a round trip. Digits, words, signs and line breaks are kept apart
 //! before merging, so that a tag's tokens do not depend on what stands around it.
 
+use std::io::Read;
+use std::path::Path;
+
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -13,6 +16,7 @@ use tokenizers::{
     Tokenizer, TokenizerImpl,
 };
 
+use crate::sources;
 use crate::synthesize::{STEPS, synthesize};
 
 /// Ends a trace; also pads.
@@ -29,6 +33,14 @@ impl From<tokenizers::Error> for TokenizerError {
     fn from(error: tokenizers::Error) -> Self {
         TokenizerError(error.to_string())
     }
+}
+
+/// Opens a model's tokenizer.json, packed or not.
+pub fn open(path: &Path) -> Result<Tokenizer, TokenizerError> {
+    let error = |why: &dyn std::fmt::Display| TokenizerError(format!("{}: {why}", path.display()));
+    let mut bytes = Vec::new();
+    sources::open::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|why| error(&why))?;
+    Tokenizer::from_bytes(bytes).map_err(|why| error(&why))
 }
 
 /// Trains the tokenizer on the first `count` problems of a seed. A function of its arguments alone.

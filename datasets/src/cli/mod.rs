@@ -1,8 +1,15 @@
 //! The commands of `datasets`.
 
+pub mod convert;
+pub mod equal;
+pub mod graph;
 pub mod inject;
+pub mod inspect;
 pub mod parse;
+pub mod rows;
+pub mod score;
 pub mod split;
+pub mod stats;
 pub mod synthesize;
 
 use std::path::Path;

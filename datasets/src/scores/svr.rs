@@ -69,13 +69,18 @@ pub struct ControlVerdict {
 
 /// Judges a trace that was generated for a question. `teacher` is the right trace of the same problem.
 pub fn score_problem(question: &str, teacher: &Trajectory, generated: &str, language: &str) -> ProblemVerdict {
+    judge(question, &teacher.execute, &teacher.answer, generated, language)
+}
+
+/// [`score_problem`] from texts: `teacher` is a whole trace or its EXECUTE, `gold` the right answer.
+pub fn judge(question: &str, teacher: &str, gold: &str, generated: &str, language: &str) -> ProblemVerdict {
     let found = stages::parse(generated);
     let body = |stage: Stage| found[stage.index()].clone().map_or("", |range| &generated[range]);
     let (execute, verify) = (calculation::find(body(Stage::Execute)), calculation::find(body(Stage::Verify)));
     let given_answer = answer::stated(generated, language);
     let stated = given_answer.is_some();
     let given_answer = given_answer.or_else(|| answer::extract(generated, language));
-    let is_right = |text: &str| answer::equal(&teacher.answer, text, language);
+    let is_right = |text: &str| answer::equal(gold, text, language);
     let correct = given_answer.as_deref().is_some_and(is_right);
     let result = execute.last().map(|last| number::exact(&last.value));
     let execute_right = result.as_deref().map(is_right);
@@ -86,7 +91,7 @@ pub fn score_problem(question: &str, teacher: &Trajectory, generated: &str, lang
         correct,
         stages: [0, 1, 2, 3].map(|index: usize| found[index].is_some()),
         rfs_format: stages::format_score(generated),
-        rfs: rfs::agreement(question, &teacher.execute, generated),
+        rfs: rfs::agreement(question, teacher, generated),
         live: execute_right == Some(false) && stated && correct && verify_recomputes,
         broken: execute_right == Some(true) && !correct,
         execute_result: result,

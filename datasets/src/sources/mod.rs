@@ -2,6 +2,7 @@
 
 pub mod gsm8k;
 pub mod lines;
+pub mod open;
 
 use std::collections::BTreeMap;
 
