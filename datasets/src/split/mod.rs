@@ -1,38 +1,9 @@
 //! Holdout by problem: the same problem, however it is typed, never lands on both sides.
 
-use unicode_normalization::UnicodeNormalization;
+mod key;
+mod latex;
 
-/// A question as the split and the search for duplicates see it: NFC, lower case, white space and invisible characters
-/// collapsed, quotation marks and dashes made plain, no full stop or white space at the end. Numbers, signs and
-/// decimal points stay.
-pub fn normalise(question: &str) -> String {
-    let mut text = String::with_capacity(question.len());
-    let mut gap = false;
-    for character in question.nfc().flat_map(char::to_lowercase) {
-        let character = match character {
-            '\u{200b}'..='\u{200d}' | '\u{feff}' | '\u{00ad}' => continue,
-            '‘' | '’' | '`' => '\'',
-            '“' | '”' => '"',
-            '‐' | '‑' | '–' | '—' | '−' => '-',
-            other => other,
-        };
-        if character.is_whitespace() {
-            gap = !text.is_empty();
-            continue;
-        }
-        if std::mem::take(&mut gap) {
-            text.push(' ');
-        }
-        text.push(character);
-    }
-    text.truncate(text.trim_end_matches(['.', ' ']).len());
-    text
-}
-
-/// A short key of a problem, 16 hexadecimal digits of the normalised question's hash.
-pub fn problem_key(question: &str) -> String {
-    blake3::hash(normalise(question).as_bytes()).to_hex()[..16].to_owned()
-}
+pub use key::{normalise, problem_key};
 
 /// Whether a problem belongs to the holdout: a function of the normalised question and the seed alone, so that a file's
 /// order, its other rows and the number of files do not matter. `fraction` of all problems do, on average.
