@@ -15,3 +15,4 @@ pub mod synthesize;
 pub mod tokenizer;
 pub mod tokens;
 pub mod trajectory;
+pub mod words;

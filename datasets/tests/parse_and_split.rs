@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
 use polya_datasets::parquet;
 use polya_datasets::split::problem_key;
+use polya_datasets::synthesize::{STEPS, synthesize};
+use polya_datasets::trajectory::Trajectory;
 
 fn datasets(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_datasets")).args(arguments).output().unwrap()
@@ -84,7 +86,55 @@ fn a_split_keeps_every_row_and_each_problem_on_one_side() {
     };
     let (train, holdout) = (keys(&train), keys(&holdout));
     assert_eq!(train.len() + holdout.len(), 200);
-    assert!(train.is_disjoint(&holdout) && (20..60).contains(&holdout.len()), "{}", holdout.len());
+    assert!(train.is_disjoint(&holdout));
+    assert_eq!(holdout.len(), 40);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "no temporary file stays");
+}
+
+#[test]
+fn near_duplicates_stay_together_unless_they_are_told_not_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut all: Vec<Trajectory> = (0..200).map(|index| synthesize(3, index, STEPS)).collect();
+    // A hundred questions twice, the second time with a word more and from elsewhere.
+    for index in 0..100 {
+        let question =
+            format!("{} Listen: {}", "one two three four five six seven eight nine ten.", all[index].question);
+        all[index].question = question.clone();
+        all[100 + index].question = format!("{question} Please!");
+        all[100 + index].source = "reworded".to_owned();
+    }
+    parquet::write(&path("all.parquet"), all.iter(), &BTreeMap::new()).unwrap();
+    let split = |similarity: &[&str]| {
+        let [all, train, holdout] = ["all.parquet", "a.parquet", "b.parquet"].map(path);
+        let files = ["split", "--input", text(&all), "--train", text(&train), "--holdout", text(&holdout)];
+        datasets(&[&files[..], &["--fraction", "0.3", "--seed", "7", "--json"], similarity].concat())
+    };
+    let questions = |name: &str| -> Vec<String> {
+        parquet::read(&path(name)).unwrap().into_iter().map(|trajectory| trajectory.question).collect()
+    };
+    let torn = || {
+        let holdout: BTreeSet<String> = questions("b.parquet").into_iter().collect();
+        let train = questions("a.parquet");
+        train.iter().filter(|question| holdout.contains(&format!("{question} Please!"))).count()
+    };
+    let done = split(&[]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert_eq!(torn(), 0);
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((report["read"].as_u64(), report["largest_cluster"].as_u64()), (Some(200), Some(2)));
+    let share = serde_json::json!({ "problems": 100, "holdout": 30 });
+    assert_eq!(report["sources"], serde_json::json!({ "synthetic": share, "reworded": share }));
+    assert_eq!(report["holdout"], 60);
+    for off in ["off", "0"] {
+        assert_eq!(split(&["--near-duplicates", off]).status.code(), Some(0));
+        assert!(torn() > 0);
+    }
+    for wrong in ["0.1", "1.5", "-1", "nan", "much"] {
+        let done = split(&["--near-duplicates", wrong]);
+        assert_eq!(done.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&done.stderr).contains("--near-duplicates"), "{done:?}");
+    }
 }
 
 #[test]

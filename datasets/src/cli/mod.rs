@@ -6,6 +6,7 @@ pub mod graph;
 pub mod inject;
 pub mod inspect;
 pub mod parse;
+mod progress;
 pub mod rows;
 pub mod score;
 pub mod split;

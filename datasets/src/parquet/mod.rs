@@ -6,8 +6,8 @@ mod write;
 
 use std::path::PathBuf;
 
-pub use read::{Trajectories, metadata, read};
-pub use write::write;
+pub use read::{Question, Trajectories, metadata, questions, read};
+pub use write::{Writer, write};
 
 /// A Parquet file that cannot be read or written; names the file.
 #[derive(Debug, thiserror::Error)]

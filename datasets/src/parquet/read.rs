@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt32Type};
 use arrow_array::{Array, RecordBatch, StringArray, StructArray};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::ParquetError;
@@ -28,6 +29,48 @@ fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, Parquet
     let file = File::open(path).map_err(|error| ParquetError::Io { path: path.to_owned(), error })?;
     ParquetRecordBatchReaderBuilder::try_new(file)
         .map_err(|error| ParquetError::Damaged { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// What a split needs of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The problem.
+    pub question: String,
+    /// Where it comes from.
+    pub source: String,
+}
+
+/// How many rows a file says it has, and their questions one after the other; no other column is read.
+pub fn questions(
+    path: &Path,
+) -> Result<(u64, impl Iterator<Item = Result<Question, ParquetError>> + use<>), ParquetError> {
+    let builder = builder(path)?;
+    let count = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let columns = ProjectionMask::columns(builder.parquet_schema(), ["question", "source"]);
+    let batches = builder.with_projection(columns).build().map_err(|error| damaged(path, &error))?;
+    let path = path.to_owned();
+    let of_batch = move |batch: Result<RecordBatch, arrow_schema::ArrowError>| {
+        let rows = batch.map_err(|error| damaged(&path, &error)).and_then(|batch| {
+            let text = |name| {
+                text_column(&batch, name).map_err(|(column, reason)| ParquetError::Column {
+                    path: path.clone(),
+                    column,
+                    reason,
+                })
+            };
+            let (question, source) = (text("question")?, text("source")?);
+            let row = |index: usize| {
+                Ok(Question { question: question.value(index).to_owned(), source: source.value(index).to_owned() })
+            };
+            Ok((0..batch.num_rows()).map(row).collect::<Vec<_>>())
+        });
+        rows.unwrap_or_else(|error| vec![Err(error)])
+    };
+    Ok((count, batches.flat_map(of_batch)))
+}
+
+fn damaged(path: &Path, error: &dyn std::fmt::Display) -> ParquetError {
+    ParquetError::Damaged { path: path.to_owned(), reason: error.to_string() }
 }
 
 /// Trajectories of a file, one after the other.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder, UInt32Builder};
@@ -19,49 +19,95 @@ use crate::trajectory::Trajectory;
 /// Rows written at once; memory does not grow with the file.
 const ROWS: usize = 4096;
 
+/// Rows in a row group; what a writer holds does not grow with the file.
+const GROUP_ROWS: usize = 1 << 16;
+
 /// Writes the trajectories with file metadata, under a temporary name that is renamed at the end.
 pub fn write<'a>(
     path: &Path,
     trajectories: impl IntoIterator<Item = &'a Trajectory>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), ParquetError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let result = write_to(&temporary, trajectories, metadata).and_then(|()| {
-        std::fs::rename(&temporary, path).map_err(|error| ParquetError::Io { path: path.to_owned(), error })
-    });
-    if result.is_err() {
-        // The error that matters is the first one; a temporary file that stays harms nobody.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    result
-}
-
-fn write_to<'a>(
-    path: &Path,
-    trajectories: impl IntoIterator<Item = &'a Trajectory>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<(), ParquetError> {
-    let io = |error| ParquetError::Io { path: path.to_owned(), error };
-    let damaged = |reason: String| ParquetError::Damaged { path: path.to_owned(), reason };
-    let file = File::create(path).map_err(io)?;
-    let pairs = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
-    let properties =
-        WriterProperties::builder().set_compression(Compression::SNAPPY).set_key_value_metadata(Some(pairs)).build();
-    let mut writer = ArrowWriter::try_new(file.try_clone().map_err(io)?, schema(), Some(properties))
-        .map_err(|error| damaged(error.to_string()))?;
+    let mut writer = Writer::create(path, metadata)?;
     let mut rows: Vec<&Trajectory> = Vec::with_capacity(ROWS);
-    let mut trajectories = trajectories.into_iter().peekable();
-    while let Some(trajectory) = trajectories.next() {
+    for trajectory in trajectories {
         rows.push(trajectory);
-        if rows.len() == ROWS || trajectories.peek().is_none() {
-            let batch = batch(&rows).map_err(|error| damaged(error.to_string()))?;
-            writer.write(&batch).map_err(|error| damaged(error.to_string()))?;
+        if rows.len() == ROWS {
+            writer.write(&rows)?;
             rows.clear();
         }
     }
-    writer.close().map_err(|error| damaged(error.to_string()))?;
-    file.sync_all().map_err(io)
+    writer.write(&rows)?;
+    writer.finish()
+}
+
+/// A file that is being written. It has a temporary name until it is finished; one that is dropped before is removed.
+pub struct Writer {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: File,
+    writer: ArrowWriter<File>,
+    is_finished: bool,
+}
+
+impl Writer {
+    /// Begins a file.
+    pub fn create(path: &Path, metadata: &BTreeMap<String, String>) -> Result<Self, ParquetError> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+        let io = |error| ParquetError::Io { path: path.to_owned(), error };
+        let pairs = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_key_value_metadata(Some(pairs))
+            .build();
+        let file = File::create(&temporary).map_err(io)?;
+        let writer = file.try_clone().map_err(io).and_then(|copy| {
+            ArrowWriter::try_new(copy, schema(), Some(properties))
+                .map_err(|error| ParquetError::Damaged { path: path.to_owned(), reason: error.to_string() })
+        });
+        match writer {
+            Ok(writer) => Ok(Writer { path: path.to_owned(), temporary, file, writer, is_finished: false }),
+            Err(error) => {
+                // The error that matters is the first one; a temporary file that stays harms nobody.
+                let _ = std::fs::remove_file(&temporary);
+                Err(error)
+            }
+        }
+    }
+
+    /// Adds rows, best some thousands at once.
+    pub fn write(&mut self, rows: &[&Trajectory]) -> Result<(), ParquetError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let batch = batch(rows).map_err(|error| self.damaged(&error))?;
+        self.writer.write(&batch).map_err(|error| self.damaged(&error))
+    }
+
+    /// Completes the file, makes it durable and gives it its name.
+    pub fn finish(mut self) -> Result<(), ParquetError> {
+        self.writer.finish().map_err(|error| self.damaged(&error))?;
+        let io = |error| ParquetError::Io { path: self.path.clone(), error };
+        self.file.sync_all().map_err(io)?;
+        std::fs::rename(&self.temporary, &self.path).map_err(io)?;
+        self.is_finished = true;
+        Ok(())
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> ParquetError {
+        ParquetError::Damaged { path: self.path.clone(), reason: error.to_string() }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // Nobody waits for the answer; a temporary file that stays harms nobody.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
 }
 
 fn batch(rows: &[&Trajectory]) -> Result<RecordBatch, arrow_schema::ArrowError> {

@@ -1,21 +1,44 @@
-//! Holdout by problem: the same problem, however it is typed, never lands on both sides.
+//! Holdout by problem: the same problem, however it is typed, never lands on both sides, and neither does a
+//! near-duplicate.
+//!
+//! [`Splitter`] divides a file: near-duplicates stay together and each source has its share. [`is_holdout`] decides
+//! about one problem alone and knows no neighbours; a run that splits its own training data uses it.
+//!
+//! Invariants: all rows of a cluster are on one side; the result depends on the questions, their sources, the seed and
+//! the options, never on the order of rows.
 
+mod clusters;
 mod key;
 mod latex;
+mod shingles;
+mod splitter;
+mod strata;
 
+pub use clusters::{BANDS, rows as rows_of_band};
 pub use key::{normalise, problem_key};
+pub use shingles::SHINGLE_WORDS;
+pub use splitter::{Sides, SourceCounts, Splitter, TooManyRows};
 
 /// Whether a problem belongs to the holdout: a function of the normalised question and the seed alone, so that a file's
 /// order, its other rows and the number of files do not matter. `fraction` of all problems do, on average.
 pub fn is_holdout(question: &str, seed: u64, fraction: f64) -> bool {
+    // 53 bits, exact in a double: below 1.0 always, so that fraction 1 takes all and 0 none.
+    (rank(&normalise(question), seed) as f64) < fraction * (1u64 << 53) as f64
+}
+
+/// Where a problem stands in the order that the seed gives, below 2^53.
+fn rank(normalised: &str, seed: u64) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"holdout");
     hasher.update(&seed.to_le_bytes());
-    hasher.update(normalise(question).as_bytes());
+    hasher.update(normalised.as_bytes());
+    first_bytes(&hasher.finalize()) >> 11
+}
+
+fn first_bytes(hash: &blake3::Hash) -> u64 {
     let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    // 53 bits, exact in a double: below 1.0 always, so that fraction 1 takes all and 0 none.
-    ((u64::from_le_bytes(first) >> 11) as f64) < fraction * (1u64 << 53) as f64
+    first.copy_from_slice(&hash.as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }
 
 #[cfg(test)]
