@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use polya_datasets::cli::contamination::{self, Contamination};
 use polya_datasets::cli::convert::{ConvertArgs, convert};
 use polya_datasets::cli::equal::{EqualArgs, equal};
 use polya_datasets::cli::graph::{GraphArgs, graph};
@@ -28,6 +29,7 @@ struct Arguments {
 enum Command {
     Parse(Parse),
     Split(Split),
+    Contamination(Contamination),
     /// Make built-in arithmetic word problems with an exact dependency graph.
     Synthesize(SynthesizeArgs),
     /// Plant errors in EXECUTE, with a VERIFY that finds and corrects them.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
         Command::Parse(args) => parse::run(args),
         Command::Split(args) => split::run(args),
+        Command::Contamination(args) => contamination::run(args),
         Command::Synthesize(args) => synthesize(args),
         Command::Inject(args) => inject(args),
         Command::Inspect(args) => inspect(args),

@@ -1,5 +1,6 @@
 //! The commands of `datasets`.
 
+pub mod contamination;
 pub mod convert;
 pub mod equal;
 pub mod graph;
@@ -12,6 +13,7 @@ pub mod score;
 pub mod split;
 pub mod stats;
 pub mod synthesize;
+mod texts;
 
 use std::path::Path;
 

@@ -13,6 +13,13 @@ impl Progress {
         Progress(ProgressBar::new(units).with_style(style).with_message(what))
     }
 
+    /// A count of rows where nobody knows how many there are.
+    pub(super) fn rows(what: &'static str) -> Self {
+        let style =
+            ProgressStyle::with_template("{spinner} {pos} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        Progress(ProgressBar::no_length().with_style(style).with_message(what))
+    }
+
     /// One unit is done.
     pub(super) fn tick(&self) {
         self.0.inc(1);
