@@ -15,7 +15,7 @@ use polya_datasets::cli::split::{self, Split};
 use polya_datasets::cli::stats::{StatsArgs, stats};
 use polya_datasets::cli::synthesize::{SynthesizeArgs, synthesize};
 
-/// Polya's data: four-stage trajectories from GSM8K and from built-in problems, planted errors, splits.
+/// Polya's data: four-stage trajectories from GSM8K and from built-in problems, planted errors, splits, contamination.
 ///
 /// Exit codes: 0 done, 2 the command line or a path is wrong, 1 content or I/O.
 #[derive(Debug, Parser)]

@@ -302,7 +302,7 @@ fn write(tokens: &[Token]) -> String {
     // Arguments still to come, at this depth and at those around it.
     let (mut wanted, mut outer) = (0u8, Vec::new());
     // What the next character must not stick to.
-    let (mut word, mut digit, mut script_digit) = (false, false, false);
+    let (mut word, mut digit) = (false, false);
     let mut at = 0;
     while let Some(Token { kind, spaced }) = tokens.get(at) {
         let is_argument = wanted > 0;
@@ -329,7 +329,7 @@ fn write(tokens: &[Token]) -> String {
                 }
                 Kind::Command(_) | Kind::Character(_) => {}
             }
-            (word, digit, script_digit) = (false, false, false);
+            (word, digit) = (false, false);
             continue;
         };
         wanted = wanted.saturating_sub(1);
@@ -339,21 +339,20 @@ fn write(tokens: &[Token]) -> String {
                 out.push_str(name);
                 wanted = wanted.saturating_add(arguments(name));
                 word = name.chars().all(|letter| letter.is_ascii_alphabetic());
-                (digit, script_digit) = (false, false);
+                digit = false;
                 if name == "sqrt" && matches!(tokens.get(at), Some(Token { kind: Kind::Character('['), .. })) {
                     (at, word) = (index_of_root(tokens, at, &mut out), false);
                 }
             }
             Kind::Character(character) => {
                 let is_digit = character.is_ascii_digit();
-                let apart = (word && character.is_alphabetic())
-                    || (is_digit && !is_argument && (script_digit || (digit && *spaced)));
+                // Where braces stand around every argument of several tokens, digits after one are told from it.
+                let apart = (word && character.is_alphabetic()) || (is_digit && !is_argument && digit && *spaced);
                 if apart {
                     out.push(' ');
                 }
                 out.push(*character);
-                let is_script = is_argument && out.chars().rev().nth(1).is_some_and(|sign| matches!(sign, '^' | '_'));
-                (word, digit, script_digit) = (false, is_digit && !is_argument, is_digit && is_script);
+                (word, digit) = (false, is_digit && !is_argument);
             }
             Kind::Open | Kind::Close | Kind::Script(_) => {}
         }
