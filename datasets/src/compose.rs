@@ -4,6 +4,13 @@
 //! where every value on the way can be written as a decimal, else it stays whole. VERIFY goes the other road: it undoes
 //! each step from its result (`24 * 2 = 48` for `48 / 2 = 24`). Every line is checked before it is written.
 
+mod prose;
+mod words;
+
+pub use prose::{prose, reaches};
+use serde_json::{Map, Value};
+use words::Words;
+
 use crate::arithmetic::expression::{Expression, ExpressionError, Operator};
 use crate::arithmetic::{Exact, Stated, calculation, number};
 use crate::scores::derivation::Givens;
@@ -29,6 +36,8 @@ pub struct Problem<'a> {
     pub answer: &'a str,
     /// The calculations are the source's whole derivation, as it annotated it.
     pub exact: bool,
+    /// What else the source says; goes into `meta`.
+    pub meta: &'a Map<String, Value>,
 }
 
 /// Why no stages can be written.
@@ -75,36 +84,53 @@ pub fn compose(problem: &Problem<'_>, calculations: &[Stated]) -> Result<Traject
         return Err(ComposeError::TooLong(steps.len()));
     }
     let givens = Givens::of_question(problem.question);
+    let words = Words::of(problem.language);
     let mut execute = Vec::new();
     let mut verify = Vec::new();
     for (index, step) in steps.iter().enumerate() {
-        let (line, check) = (execute_line(step), verify_line(step)?);
-        for text in [&line, &check] {
-            if !calculation::find(text).first().is_some_and(Stated::holds) {
-                return Err(ComposeError::Unreadable(text.clone()));
-            }
-        }
+        let line = readable(execute_line(step), problem.language)?;
         execute.push(format!("{}. {line}", index + 1));
-        verify.push(format!("{}. {check}", index + 1));
+        verify.push(format!("{}. {}", index + 1, undone(step, problem.language)?));
     }
-    verify.push("Each step undone gives back what it began with.".to_owned());
-    let meta = serde_json::json!({ "exact": problem.exact, "steps": steps.len() });
-    Ok(Trajectory {
+    verify.push(words.undone().to_owned());
+    let understand = understand(problem.question, &steps, &givens, words);
+    let stages = [understand, plan(&steps, words), execute.join("\n"), verify.join("\n")];
+    Ok(trajectory(problem, stages, steps.len()))
+}
+
+/// The line as its language has it, if it is read back as a true calculation.
+fn readable(line: String, language: &str) -> Result<String, ComposeError> {
+    let line = Words::of(language).number(line);
+    let holds = calculation::find_in(&line, language).first().is_some_and(Stated::holds);
+    if holds { Ok(line) } else { Err(ComposeError::Unreadable(line)) }
+}
+
+/// VERIFY's line for a step.
+fn undone(step: &Step, language: &str) -> Result<String, ComposeError> {
+    readable(verify_line(step)?, language)
+}
+
+fn trajectory(problem: &Problem<'_>, stages: [String; 4], steps: usize) -> Trajectory {
+    let [understand, plan, execute, verify] = stages;
+    let mut meta = problem.meta.clone();
+    meta.insert("exact".to_owned(), problem.exact.into());
+    meta.insert("steps".to_owned(), steps.into());
+    Trajectory {
         id: problem.id.to_owned(),
         source: problem.source.to_owned(),
         split: problem.split.to_owned(),
         question: problem.question.to_owned(),
-        understand: understand(problem.question, &steps, &givens),
-        plan: plan(&steps),
-        execute: execute.join("\n"),
-        verify: verify.join("\n"),
+        understand,
+        plan,
+        execute,
+        verify,
         answer: problem.answer.to_owned(),
         language: problem.language.to_owned(),
         corrective: false,
         planted: None,
         weights: None,
-        meta: meta.to_string(),
-    })
+        meta: Value::Object(meta).to_string(),
+    }
 }
 
 /// A number is written as a decimal within six places, else as a fraction in brackets.
@@ -175,31 +201,24 @@ fn verify_line(step: &Step) -> Result<String, ComposeError> {
 }
 
 /// PLAN: each step in words, earlier results by their step's number, no results.
-fn plan(steps: &[Step]) -> String {
+fn plan(steps: &[Step], words: Words) -> String {
     let line = |(index, step): (usize, &Step)| {
         let mut name = |value: &Exact| match steps[..index].iter().rposition(|earlier| earlier.value == *value) {
-            Some(earlier) => format!("step {}", earlier + 1),
-            None => write(value),
+            Some(earlier) => words.step(earlier + 1),
+            None => words.number(write(value)),
         };
         let simple = step.left.operators() == 0 && step.right.operators() == 0;
         if !simple {
-            return format!("{}. Calculate {}.", index + 1, expression(step).text(&mut name));
+            return format!("{}. {}.", index + 1, words.calculate(&expression(step).text(&mut name)));
         }
         let (left, right) = (step.left.text(&mut name), step.right.text(&mut name));
-        let words = match step.operator {
-            Operator::Add => format!("Add {right} to {left}"),
-            Operator::Subtract => format!("Subtract {right} from {left}"),
-            Operator::Multiply => format!("Multiply {left} by {right}"),
-            Operator::Divide => format!("Divide {left} by {right}"),
-            Operator::FloorDivide => format!("Divide {left} by {right} and round down"),
-        };
-        format!("{}. {words}.", index + 1)
+        format!("{}. {}.", index + 1, words.operation(step.operator, &left, &right))
     };
     steps.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// UNDERSTAND: the numbers used that no step makes, those of the question first, and the question's goal.
-fn understand(question: &str, steps: &[Step], givens: &Givens) -> String {
+fn understand(question: &str, steps: &[Step], givens: &Givens, words: Words) -> String {
     let (mut stated, mut known): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for (index, step) in steps.iter().enumerate() {
         for value in step.left.numbers().into_iter().chain(step.right.numbers()) {
@@ -208,7 +227,7 @@ fn understand(question: &str, steps: &[Step], givens: &Givens) -> String {
                 continue;
             }
             let list = if given { &mut stated } else { &mut known };
-            let text = number::decimal(value);
+            let text = words.number(number::decimal(value));
             if !list.contains(&text) {
                 list.push(text);
             }
@@ -216,17 +235,19 @@ fn understand(question: &str, steps: &[Step], givens: &Givens) -> String {
     }
     let mut lines = Vec::new();
     if !stated.is_empty() {
-        lines.push(format!("Given: {}.", stated.join(", ")));
+        lines.push(format!("{}: {}.", words.given(), stated.join(words.separator())));
     }
     if !known.is_empty() {
-        lines.push(format!("Also used: {}.", known.join(", ")));
+        lines.push(format!("{}: {}.", words.also_used(), known.join(words.separator())));
     }
-    lines.push(format!("Goal: {}", goal(question)));
+    lines.push(format!("{}: {}", words.goal(), goal(question)));
     lines.join("\n")
 }
 
-/// The last sentence that asks, else the last one.
+/// The last sentence that asks, else the last one. Lines of options (`A. …`) ask nothing.
 fn goal(question: &str) -> String {
+    let is_option = |line: &&str| matches!(line.as_bytes(), [b'A'..=b'F', b'.' | b')', ..]);
+    let question = question.lines().filter(|line| !is_option(line)).collect::<Vec<_>>().join("\n");
     let mut sentences: Vec<String> = Vec::new();
     let mut current = String::new();
     let mut characters = question.chars().peekable();
@@ -250,7 +271,9 @@ mod tests {
     use super::*;
 
     fn problem(question: &'static str, answer: &'static str) -> Problem<'static> {
-        Problem { id: "own/0", source: "own", split: "", question, language: "en", answer, exact: true }
+        let nothing = Box::leak(Box::new(Map::new()));
+        let (id, source, split, language) = ("own/0", "own", "", "en");
+        Problem { id, source, split, question, language, answer, exact: true, meta: nothing }
     }
 
     #[test]

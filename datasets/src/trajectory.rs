@@ -149,3 +149,69 @@ impl Trajectory {
         Canonical { text, stages }
     }
 }
+
+/// The pieces of a canonical text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// The problem.
+    pub question: &'a str,
+    /// The stages' bodies in order.
+    pub stages: [&'a str; 4],
+    /// The final answer.
+    pub answer: &'a str,
+}
+
+impl Parts<'_> {
+    /// Whether these are a trajectory's.
+    pub fn is_of(&self, trajectory: &Trajectory) -> bool {
+        self.question == trajectory.question
+            && self.answer == trajectory.answer
+            && Stage::ALL.iter().all(|stage| self.stages[stage.index()] == trajectory.stage(*stage))
+    }
+}
+
+/// Reads a canonical text back; the inverse of [`Trajectory::canonical`]. None for any text that is not exactly of that
+/// form, or holds more than one line with a stage's tag.
+pub fn read(text: &str) -> Option<Parts<'_>> {
+    let mut rest = text.strip_prefix("Question: ")?;
+    let mut pieces = [""; 5];
+    for stage in Stage::ALL {
+        let opening = match stage {
+            Stage::Understand => format!("\n\nSolution:\n{}\n", stage.tag()),
+            _ => format!("\n\n{}\n", stage.tag()),
+        };
+        let (before, after) = rest.split_once(opening.as_str())?;
+        pieces[stage.index()] = before;
+        rest = after;
+    }
+    let (verify, answer) = rest.split_once("\n\nFinal Answer: ")?;
+    pieces[4] = verify;
+    let tags = Stage::ALL.map(Stage::tag);
+    let is_tag = |line: &str| tags.iter().any(|tag| line.trim() == tag);
+    if text.lines().filter(|line| is_tag(line)).count() != tags.len() {
+        return None;
+    }
+    let [question, stages @ ..] = pieces;
+    Some(Parts { question, stages, answer })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthesize::{STEPS, synthesize};
+
+    #[test]
+    fn a_canonical_text_is_read_back() {
+        for index in 0..200 {
+            let trajectory = Trajectory { question: format!("Số 🍎 {index}?"), ..synthesize(4, index, STEPS) };
+            assert!(read(&trajectory.canonical().text).unwrap().is_of(&trajectory));
+        }
+    }
+
+    #[test]
+    fn a_tag_inside_a_stage_is_not_read() {
+        let inside = Trajectory { plan: "a\n #### VERIFY ####\nb".into(), ..synthesize(4, 0, STEPS) };
+        assert_eq!(read(&inside.canonical().text), None);
+        assert_eq!(read("Question: q"), None);
+    }
+}

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::expression::{Expression, Placed, Token, tokens};
 use super::number::Exact;
+use super::plain::{self, Plain};
 
 /// No more calculations are taken from one text.
 pub const CALCULATIONS_MAX: usize = 500;
@@ -32,6 +33,23 @@ impl Stated {
 /// begins there gives the value. In `a = b = c` each `=` counts. In the sloppy `48 / 2 = 24 + 48 = 72` the first value
 /// is 24, because the left side makes it. A list mark at the start of a line (`-`, `*`, `3.`, `3)`) is no operand.
 pub fn find(text: &str) -> Vec<Stated> {
+    find_in(text, "en")
+}
+
+/// The same in a text of a language; LaTeX and Vietnamese numbers are read as [`super::plain`] says.
+///
+/// A part of a larger expression is none: what a lone letter is joined to (`n + 2 - 3 = 4`, `f(2) + 3 = 7`, `2 * 3 = 6x`)
+/// is left out.
+pub fn find_in(text: &str, language: &str) -> Vec<Stated> {
+    let plain = Plain::of(text, language);
+    let mut found = find_plain(&plain.text);
+    for stated in &mut found {
+        stated.range = plain.source_range(stated.range.clone());
+    }
+    found
+}
+
+fn find_plain(text: &str) -> Vec<Stated> {
     let mut found = Vec::new();
     let mut start = 0;
     for line in text.split('\n') {
@@ -66,6 +84,9 @@ fn find_in_line(line: &str, offset: usize, found: &mut Vec<Stated>) {
         let (left_tokens, right_tokens) = (tokens(&line[from..at]), tokens(&line[at + 1..to]));
         let Some((expression, left)) = ending(&left_tokens, at - from) else { continue };
         let Some((right, first, end)) = beginning(&right_tokens) else { continue };
+        if goes_on_before(&line[from..from + left], &line[from + left..]) || goes_on_after(&line[at + 1 + end..]) {
+            continue;
+        }
         let Ok(makes) = right.value() else { continue };
         let value = match first {
             Some(first) if expression.value().as_ref() == Ok(&first) => first,
@@ -73,6 +94,31 @@ fn find_in_line(line: &str, offset: usize, found: &mut Vec<Stated>) {
         };
         found.push(Stated { expression, value, range: offset + from + left..offset + at + 1 + end });
     }
+}
+
+/// Whether an expression is joined to a variable, a function or a bracket in front of it.
+fn goes_on_before(before: &str, expression: &str) -> bool {
+    let trimmed = before.trim_end();
+    let mut back = trimmed.chars().rev();
+    let last = back.next();
+    let is_operand = match last {
+        Some(letter) if letter.is_alphabetic() => !back.next().is_some_and(char::is_alphabetic),
+        other => matches!(other, Some(plain::OTHER | ')' | ']' | '!' | '…')),
+    };
+    let joins = if trimmed.len() == before.len() { "(+-*/−–×÷·" } else { "+-*/−–×÷·" };
+    is_operand && expression.starts_with(|c| joins.contains(c))
+}
+
+/// Whether a variable is joined to a value: `6x`, `6 + x`.
+fn goes_on_after(after: &str) -> bool {
+    let joined = after.trim_start();
+    let joined = match joined.strip_prefix(['+', '-', '*', '/', '−', '·']) {
+        Some(operand) => operand.trim_start(),
+        None if joined.len() == after.len() => joined,
+        None => return false,
+    };
+    let mut characters = joined.chars();
+    characters.next().is_some_and(char::is_alphabetic) && !characters.next().is_some_and(char::is_alphabetic)
 }
 
 /// The longest expression with an operator that ends where the tokens end, and its first byte.
@@ -110,7 +156,14 @@ mod tests {
 
     #[test]
     fn calculations_are_found_where_they_stand() {
-        let cases: [(&str, &[&str]); 10] = [
+        let cases: [(&str, &[&str]); 17] = [
+            (r"$3 \times \frac{4}{2} = 6$", &["3 * (4 / 2) = 6"]),
+            (r"$5^2 = 25$ and $x^2 + 1 = 2$", &["5 * 5 = 25"]),
+            ("n + 2 - 3 = 4", &[]),
+            ("f(2) + 3 = 7", &[]),
+            ("2 * 3 = 6x", &[]),
+            ("2 * 3 = 6 + y", &[]),
+            ("it is -3 + 5 = 2 m", &["-3 + 5 = 2"]),
             ("1. 48 / 2 = 24", &["48 / 2 = 24"]),
             ("- 17 * 3 = 51, not 54", &["17 * 3 = 51"]),
             ("So she has $5 x 3 = $15.", &["5 * 3 = 15"]),

@@ -6,6 +6,7 @@
 pub mod calculation;
 pub mod expression;
 pub mod number;
+pub mod plain;
 
 pub use calculation::Stated;
 pub use expression::{Expression, ExpressionError, Operator};

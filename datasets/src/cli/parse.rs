@@ -1,97 +1,211 @@
-//! `datasets parse`: a published file to trajectories, with every record accounted for.
+//! `datasets parse`: published files to Parquet.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
-use crate::parquet;
-use crate::sources::{Parsed, gsm8k};
 use anyhow::{Context, anyhow};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{Failure, check_input, check_output};
+use super::progress::Progress;
+use super::rows::create;
+use super::{Failure, check_output};
+use crate::parquet::Writer;
+use crate::sources::parse::{self, Options, ParseError, Sink, Summary};
+use crate::sources::reasons::Reason;
+use crate::sources::{Duplicate, Reject, Source, files};
+use crate::trajectory::Trajectory;
 
-/// A published format.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Source {
-    /// JSON Lines with `question` and `answer`, calculator annotations in the answer.
-    Gsm8k,
-}
+/// Rows handed to the Parquet writer at once.
+const ROWS: usize = 4_096;
+/// So many rejects are told where no file takes them.
+const TOLD: u64 = 5;
 
-/// Reads a published file and writes trajectories.
+/// Reads published files and writes trajectories.
 ///
 /// Every record is kept, a duplicate, or rejected with a reason: read = kept + rejected + duplicates. A broken record is
-/// never the end of the file.
+/// never the end of the file (but for --strict). `.gz` and `.zst` are unpacked on the way. The reason codes are listed in
+/// docs/operations.md and by --reasons.
 #[derive(Debug, Args)]
 pub struct Parse {
-    /// The file's format.
+    /// The files' format. Without it each file's first records tell it, and it is said aloud.
     #[arg(long, value_enum)]
-    source: Source,
-    /// The file to read; its name without the ending is the split (`train`, `test`).
-    #[arg(long, value_name = "PATH")]
-    input: PathBuf,
+    source: Option<Source>,
+    /// Files, folders (searched for .jsonl, .json, .parquet) or quoted patterns (`'data/*.jsonl'`). A file's name without
+    /// endings is its split, in folders a part of the path called train, validation or test.
+    #[arg(long, value_name = "PATH", num_args = 1.., required_unless_present = "reasons")]
+    input: Vec<PathBuf>,
     /// The trajectories, as Parquet.
-    #[arg(long, value_name = "FILE.parquet")]
-    output: PathBuf,
+    #[arg(long, value_name = "FILE.parquet", required_unless_present = "reasons")]
+    output: Option<PathBuf>,
     /// The rejected records, one JSON object a line: source, line, byte, reason, detail, snippet.
     #[arg(long, value_name = "FILE.jsonl")]
     rejects: Option<PathBuf>,
+    /// The duplicates, one JSON object a line: source, line, byte, and the same of the first one.
+    #[arg(long, value_name = "FILE.jsonl")]
+    duplicates: Option<PathBuf>,
+    /// The first reject ends the command with exit 1, and nothing is written.
+    #[arg(long)]
+    strict: bool,
+    /// Refuses what VERIFY could recompute nothing of (reason nothing_to_check).
+    #[arg(long)]
+    checked_only: bool,
     /// Prints the counts as one JSON document.
     #[arg(long)]
     json: bool,
+    /// Lists the reason codes with their meanings, and does nothing else.
+    #[arg(long)]
+    reasons: bool,
 }
 
 /// Runs the command.
 pub fn run(arguments: &Parse) -> Result<(), Failure> {
-    check_input(&arguments.input)?;
-    check_output(&arguments.output)?;
-    arguments.rejects.as_deref().map(check_output).transpose()?;
-    let name = arguments.input.display().to_string();
-    let split = arguments.input.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let reader = BufReader::new(File::open(&arguments.input).with_context(|| format!("{name}: cannot open"))?);
-    let parsed = match arguments.source {
-        Source::Gsm8k => gsm8k::parse(reader, &name, &split).with_context(|| format!("{name}: cannot read"))?,
+    if arguments.reasons {
+        Reason::ALL.iter().for_each(|reason| println!("{:<26} {}", reason.code(), reason.meaning()));
+        return Ok(());
+    }
+    let output = arguments.output.as_deref().ok_or_else(|| Failure::usage(anyhow!("--output is missing")))?;
+    let inputs = files::find(&arguments.input).map_err(|why| Failure::usage(anyhow!(why)))?;
+    for path in [Some(output), arguments.rejects.as_deref(), arguments.duplicates.as_deref()].into_iter().flatten() {
+        check_output(path)?;
+    }
+    let mut files = Files {
+        writer: Writer::create(output, &BTreeMap::new())?,
+        rows: Vec::with_capacity(ROWS),
+        rejects: arguments.rejects.as_deref().map(create).transpose()?,
+        duplicates: arguments.duplicates.as_deref().map(create).transpose()?,
+        told: 0,
+        source: None,
+        progress: Progress::rows("records"),
     };
-    if !parsed.counts.add_up() {
-        return Err(
-            anyhow!("{name}: the counts do not add up: {:?}; this is a fault of the parser", parsed.counts).into()
-        );
+    let options = Options { source: arguments.source, strict: arguments.strict, checked_only: arguments.checked_only };
+    let summary = parse::parse(&inputs, options, &mut files).map_err(|error| match error {
+        ParseError::UnknownSource(_) => Failure::usage(error),
+        other => Failure { code: 1, error: other.into() },
+    })?;
+    if !summary.counts.add_up() {
+        return Err(anyhow!("the counts do not add up: {:?}; this is a fault of the parser", summary.counts).into());
     }
-    let metadata = BTreeMap::from([
-        ("polya.source".to_owned(), "gsm8k".to_owned()),
-        ("polya.source_hash".to_owned(), format!("blake3:{}", parsed.hash)),
-        ("polya.parser".to_owned(), gsm8k::VERSION.to_owned()),
-        ("polya.counts".to_owned(), serde_json::to_string(&parsed.counts)?),
-    ]);
-    parquet::write(&arguments.output, parsed.trajectories.iter(), &metadata)
-        .with_context(|| format!("{}: cannot write", arguments.output.display()))?;
-    if let Some(path) = &arguments.rejects {
-        write_rejects(path, &parsed).with_context(|| format!("{}: cannot write", path.display()))?;
-    }
+    files.finish(&metadata(&summary)?).with_context(|| format!("{}: cannot write", output.display()))?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&parsed.counts)?);
+        println!("{}", serde_json::to_string(&summary.counts)?);
     } else {
-        print(&parsed);
+        print(&summary);
     }
     Ok(())
 }
 
-fn write_rejects(path: &std::path::Path, parsed: &Parsed) -> anyhow::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    for reject in &parsed.rejects {
-        serde_json::to_writer(&mut file, reject)?;
-        file.write_all(b"\n")?;
-    }
-    file.flush()?;
-    Ok(())
+fn metadata(summary: &Summary) -> Result<BTreeMap<String, String>, Failure> {
+    let of = |text: fn(Source) -> &'static str| {
+        summary.sources.iter().map(|source| text(*source)).collect::<Vec<_>>().join(",")
+    };
+    Ok(BTreeMap::from([
+        ("polya.source".to_owned(), of(Source::name)),
+        ("polya.source_hash".to_owned(), format!("blake3:{}", summary.hash)),
+        ("polya.parser".to_owned(), of(Source::version)),
+        ("polya.counts".to_owned(), serde_json::to_string(&summary.counts)?),
+    ]))
 }
 
-fn print(parsed: &Parsed) {
-    let counts = &parsed.counts;
-    let rejected: u64 = counts.rejected.values().sum();
-    println!("read {} = kept {} + rejected {rejected} + duplicates {}", counts.read, counts.kept, counts.duplicates);
+fn print(summary: &Summary) {
+    let counts = &summary.counts;
+    println!(
+        "read {} = kept {} + rejected {} + duplicates {}",
+        counts.read,
+        counts.kept,
+        counts.refused(),
+        counts.duplicates
+    );
     for (reason, number) in &counts.rejected {
         println!("  rejected, {reason}: {number}");
+    }
+    if summary.unchecked > 0 {
+        let unchecked = summary.unchecked;
+        println!("  kept, but VERIFY recomputes nothing: {unchecked} (--checked-only refuses them)");
+    }
+}
+
+/// Where everything goes.
+struct Files {
+    writer: Writer,
+    rows: Vec<Trajectory>,
+    rejects: Option<BufWriter<File>>,
+    duplicates: Option<BufWriter<File>>,
+    told: u64,
+    source: Option<Source>,
+    progress: Progress,
+}
+
+impl Files {
+    fn write_rows(&mut self) -> anyhow::Result<()> {
+        let rows: Vec<&Trajectory> = self.rows.iter().collect();
+        self.writer.write(&rows)?;
+        self.rows.clear();
+        Ok(())
+    }
+
+    fn finish(mut self, metadata: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        self.write_rows()?;
+        for file in [&mut self.rejects, &mut self.duplicates].into_iter().flatten() {
+            file.flush()?;
+        }
+        self.writer.add_metadata(metadata);
+        Ok(self.writer.finish()?)
+    }
+}
+
+fn line(file: &mut BufWriter<File>, row: &impl serde::Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *file, row)?;
+    Ok(file.write_all(b"\n")?)
+}
+
+impl Sink for Files {
+    fn file(&mut self, path: &Path, source: Source, told_by: Option<&'static str>) -> anyhow::Result<()> {
+        let changed = self.source.replace(source) != Some(source);
+        if let Some(told_by) = told_by.filter(|_| changed) {
+            eprintln!("{}: read as {} ({told_by})", path.display(), source.name());
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, trajectory: Trajectory) -> anyhow::Result<()> {
+        self.rows.push(trajectory);
+        if self.rows.len() == ROWS { self.write_rows() } else { Ok(()) }
+    }
+
+    fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
+        match &mut self.rejects {
+            Some(file) => return line(file, &reject),
+            None if self.told < TOLD => {
+                let place = &reject.place;
+                eprintln!("{}, line {}: {}: {}", place.source, place.line, reject.reason, reject.detail);
+            }
+            None if self.told == TOLD => eprintln!("more rejects follow; --rejects FILE.jsonl keeps them all"),
+            None => {}
+        }
+        self.told += 1;
+        Ok(())
+    }
+
+    fn duplicate(&mut self, duplicate: Duplicate) -> anyhow::Result<()> {
+        match &mut self.duplicates {
+            Some(file) => line(file, &duplicate),
+            None => {
+                let (place, first) = (&duplicate.place, &duplicate.first);
+                if self.told < TOLD {
+                    eprintln!(
+                        "{}, line {}: the problem of {}, line {}",
+                        place.source, place.line, first.source, first.line
+                    );
+                }
+                self.told += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn progress(&mut self, records: u64) {
+        (0..records).for_each(|_| self.progress.tick());
     }
 }

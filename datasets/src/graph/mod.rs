@@ -47,7 +47,11 @@ pub struct Derivation {
 /// The graph of a trajectory.
 pub fn of(trajectory: &Trajectory) -> Graph {
     let givens = Givens::of_question(&trajectory.question);
-    let calculations = calculation::find(&trajectory.execute);
+    let meta: serde_json::Value = serde_json::from_str(&trajectory.meta).unwrap_or_default();
+    let calculations = match annotations(&meta) {
+        Some(annotations) => annotations,
+        None => calculation::find_in(&trajectory.execute, &trajectory.language),
+    };
     let mut results: Vec<(&Exact, Expression)> = Vec::new();
     for stated in &calculations {
         let whole = expand(&stated.expression, &results);
@@ -61,14 +65,23 @@ pub fn of(trajectory: &Trajectory) -> Graph {
     Graph {
         id: trajectory.id.clone(),
         question: trajectory.question.clone(),
-        exact: is_exact(trajectory, &calculations),
+        exact: is_exact(trajectory, &meta, &calculations),
         given: givens.values().map(number::exact).collect(),
         derivations: results.iter().map(derivation).collect(),
     }
 }
 
-fn is_exact(trajectory: &Trajectory, calculations: &[Stated]) -> bool {
-    let meta: serde_json::Value = serde_json::from_str(&trajectory.meta).unwrap_or_default();
+/// The source's own annotations, where EXECUTE is the solution's prose (`meta.annotations`): `n op m = value`, or a value
+/// alone where the source states one without saying how it is made.
+fn annotations(meta: &serde_json::Value) -> Option<Vec<Stated>> {
+    let stated = |annotation: &serde_json::Value| {
+        let (expression, value) = annotation.as_str()?.rsplit_once(" = ")?;
+        Some(Stated { expression: Expression::parse(expression).ok()?, value: number::parse(value)?, range: 0..0 })
+    };
+    meta.get("annotations")?.as_array()?.iter().map(stated).collect()
+}
+
+fn is_exact(trajectory: &Trajectory, meta: &serde_json::Value, calculations: &[Stated]) -> bool {
     let denied = meta.get("exact") == Some(&serde_json::Value::Bool(false));
     let reaches = calculations
         .last()
@@ -121,7 +134,9 @@ mod tests {
 
     fn graph(question: &str, execute: &str, answer: &str) -> Graph {
         let stated = calculation::find(execute);
-        let problem = Problem { id: "t", source: "t", split: "", question, language: "en", answer, exact: true };
+        let meta = serde_json::Map::new();
+        let (id, source, split, language) = ("t", "t", "", "en");
+        let problem = Problem { id, source, split, question, language, answer, exact: true, meta: &meta };
         let mut trajectory = compose(&problem, &stated).unwrap();
         trajectory.execute = execute.to_owned();
         of(&trajectory)

@@ -43,7 +43,7 @@ impl Nodes {
         let mut nodes = Nodes::default();
         let mut leaves: Vec<(Exact, usize)> = Vec::new();
         let mut results: Vec<(Exact, usize)> = Vec::new();
-        for stated in calculation::find(&trajectory.execute) {
+        for stated in calculation::find_in(&trajectory.execute, &trajectory.language) {
             let mut from = Vec::new();
             for operand in stated.expression.numbers() {
                 let place = |list: &[(Exact, usize)]| list.iter().rev().find(|(v, _)| v == operand).map(|(_, at)| *at);

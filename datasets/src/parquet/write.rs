@@ -86,6 +86,13 @@ impl Writer {
         self.writer.write(&batch).map_err(|error| self.damaged(&error))
     }
 
+    /// Adds to the file's metadata what is known only now.
+    pub fn add_metadata(&mut self, metadata: &BTreeMap<String, String>) {
+        for (key, value) in metadata {
+            self.writer.append_key_value_metadata(KeyValue::new(key.clone(), value.clone()));
+        }
+    }
+
     /// Completes the file, makes it durable and gives it its name.
     pub fn finish(mut self) -> Result<(), ParquetError> {
         self.writer.finish().map_err(|error| self.damaged(&error))?;

@@ -63,6 +63,11 @@ impl<R: BufRead> Lines<R> {
         Ok(Some(line))
     }
 
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.byte
+    }
+
     /// blake3 of what was read so far, hexadecimal.
     pub fn hash(&self) -> String {
         self.hasher.finalize().to_hex().to_string()

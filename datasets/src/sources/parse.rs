@@ -1,0 +1,330 @@
+//! Files to trajectories, in one pass: records are read in order, converted on all cores, and handed on in order.
+//!
+//! What is held is a chunk of records and 32 bytes for each different problem, so memory does not grow with the rows'
+//! text.
+
+use std::collections::{HashMap, HashSet};
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use serde_json::Value;
+
+use super::files::Input;
+use super::lines::LINE_MAX;
+use super::reasons::{Reason, Refusal};
+use super::record::{Framing, Record, Records, SNIPPET_MAX};
+use super::rows::{Rows, is_parquet};
+use super::{At, Counts, Duplicate, Place, Reject, Source, detect, open};
+use crate::split::normalise;
+use crate::trajectory::Trajectory;
+
+/// Records converted at once.
+const CHUNK: usize = 1_024;
+
+/// How to parse.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// The files' format; told from each file if it is not given.
+    pub source: Option<Source>,
+    /// The first reject is the end.
+    pub strict: bool,
+    /// What holds nothing that VERIFY could recompute is refused.
+    pub checked_only: bool,
+}
+
+/// Takes what is found, in the order of the files. Errors end the parsing.
+pub trait Sink {
+    /// A file begins; `told_by` says what told its source, if nobody gave it.
+    fn file(&mut self, path: &Path, source: Source, told_by: Option<&'static str>) -> Result<(), anyhow::Error>;
+    /// A trajectory.
+    fn keep(&mut self, trajectory: Trajectory) -> Result<(), anyhow::Error>;
+    /// A record that was refused.
+    fn reject(&mut self, reject: Reject) -> Result<(), anyhow::Error>;
+    /// A problem that was there before.
+    fn duplicate(&mut self, duplicate: Duplicate) -> Result<(), anyhow::Error>;
+    /// So many records of the current file are done.
+    fn progress(&mut self, records: u64);
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The sums.
+    pub counts: Counts,
+    /// Of the kept ones those whose VERIFY recomputes nothing (`meta.checked` is 0).
+    pub unchecked: u64,
+    /// blake3 of the unpacked bytes, hexadecimal; of several files that of their hashes, in order.
+    pub hash: String,
+    /// The sources met, in order of appearance.
+    pub sources: Vec<Source>,
+}
+
+/// Why the parsing ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// A file cannot be read on.
+    #[error("{path}: {reason}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the reader said.
+        reason: String,
+    },
+    /// Nothing in a file's first records tells its source.
+    #[error("{0}: nothing in its first records tells what it is; say it with --source")]
+    UnknownSource(PathBuf),
+    /// `strict`, and a record was refused.
+    #[error("{source_file}, line {line}: {reason}: {detail} (--strict)", source_file = .0.place.source, line = .0.place.line, reason = .0.reason, detail = .0.detail)]
+    Strict(Reject),
+    /// The sink's.
+    #[error(transparent)]
+    Sink(#[from] anyhow::Error),
+}
+
+/// Parses all files.
+pub fn parse(inputs: &[Input], options: Options, sink: &mut impl Sink) -> Result<Summary, ParseError> {
+    let mut run = Run { options, sink, summary: Summary::default(), seen: HashMap::new(), names: Vec::new() };
+    let mut hashes = Vec::new();
+    let mut prefixes = HashSet::new();
+    for input in inputs {
+        hashes.push(run.file(input, &mut prefixes)?);
+    }
+    run.summary.hash = match hashes.as_slice() {
+        [one] => one.clone(),
+        many => blake3::hash(many.concat().as_bytes()).to_hex().to_string(),
+    };
+    Ok(run.summary)
+}
+
+struct Run<'s, S> {
+    options: Options,
+    sink: &'s mut S,
+    summary: Summary,
+    /// Problem to where it was first: file, line, byte.
+    seen: HashMap<[u8; 16], (u32, u64, u64)>,
+    names: Vec<String>,
+}
+
+/// A record as it was read.
+enum Raw {
+    Bytes(Record),
+    Row(u64, Value),
+}
+
+enum Reader {
+    Bytes(Box<Records<Box<dyn BufRead + Send>>>),
+    Rows(Rows, u64),
+}
+
+impl Reader {
+    fn open(path: &Path) -> Result<Self, String> {
+        if is_parquet(path) {
+            return Ok(Reader::Rows(Rows::open(path)?, 0));
+        }
+        let mut file = open::open(path).map_err(|error| error.to_string())?;
+        let framing = Framing::of(file.fill_buf().map_err(|error| error.to_string())?);
+        Ok(Reader::Bytes(Box::new(Records::new(file, framing))))
+    }
+
+    fn next(&mut self) -> Result<Option<Raw>, String> {
+        match self {
+            Reader::Bytes(records) => Ok(records.next_record().map_err(|error| error.to_string())?.map(Raw::Bytes)),
+            Reader::Rows(rows, next) => {
+                *next += 1;
+                Ok(rows.next_row()?.map(|row| Raw::Row(*next - 1, row)))
+            }
+        }
+    }
+
+    fn hash(&self, path: &Path) -> Result<String, String> {
+        match self {
+            Reader::Bytes(records) => Ok(records.hash()),
+            Reader::Rows(..) => {
+                let mut hasher = blake3::Hasher::new();
+                let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+                hasher.update_reader(file).map_err(|error| error.to_string())?;
+                Ok(hasher.finalize().to_hex().to_string())
+            }
+        }
+    }
+}
+
+impl Raw {
+    fn place(&self) -> (u64, u64, u64) {
+        match self {
+            Raw::Bytes(record) => (record.line, record.byte, record.index),
+            Raw::Row(index, _) => (index + 1, *index, *index),
+        }
+    }
+
+    fn value(&self) -> Result<Value, Refusal> {
+        match self {
+            Raw::Bytes(record) => record.object(),
+            Raw::Row(_, row) => Ok(row.clone()),
+        }
+    }
+
+    fn snippet(&self) -> String {
+        match self {
+            Raw::Bytes(record) => record.snippet(),
+            Raw::Row(_, row) => {
+                let text = row.to_string();
+                let end = (0..=SNIPPET_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+                text[..end.unwrap_or(0)].to_owned()
+            }
+        }
+    }
+}
+
+impl<S: Sink> Run<'_, S> {
+    fn file(&mut self, input: &Input, prefixes: &mut HashSet<String>) -> Result<String, ParseError> {
+        let path = &input.path;
+        let unreadable = |reason| ParseError::Unreadable { path: path.clone(), reason };
+        let mut reader = Reader::open(path).map_err(unreadable)?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut read = |chunk: &mut Vec<Raw>, upto: usize| -> Result<(), ParseError> {
+            let mut held = 0;
+            while chunk.len() < upto && held < LINE_MAX {
+                let Some(raw) = reader.next().map_err(unreadable)? else { break };
+                held += if let Raw::Bytes(record) = &raw { record.bytes.len() / 8 } else { 0 };
+                chunk.push(raw);
+            }
+            Ok(())
+        };
+        read(&mut chunk, detect::RECORDS)?;
+        let (source, told_by) = match self.options.source {
+            Some(source) => (source, None),
+            None => {
+                let values: Vec<Value> = chunk.iter().filter_map(|raw| raw.value().ok()).collect();
+                let found = detect::source(&values).ok_or_else(|| ParseError::UnknownSource(path.clone()))?;
+                (found.0, Some(found.1))
+            }
+        };
+        self.sink.file(path, source, told_by)?;
+        if !self.summary.sources.contains(&source) {
+            self.summary.sources.push(source);
+        }
+        let file = self.names.len() as u32;
+        self.names.push(path.display().to_string());
+        let split = input.split();
+        let name = input.name().filter(|name| *name != split);
+        let prefix = format!("{}/{split}", source.name());
+        let full = |number: u32| if number == 1 { prefix.clone() } else { format!("{prefix}-{number}") };
+        let own = |number: u32| format!("{}/{}", full(number), name.as_deref().unwrap_or_default());
+        let number = (1..).find(|number| prefixes.insert(own(*number))).unwrap_or(1);
+        let prefix = full(number);
+        loop {
+            read(&mut chunk, CHUNK)?;
+            if chunk.is_empty() {
+                break;
+            }
+            self.chunk(std::mem::take(&mut chunk), file, source, &prefix, &split, name.as_deref())?;
+        }
+        reader.hash(path).map_err(unreadable)
+    }
+
+    fn chunk(
+        &mut self,
+        chunk: Vec<Raw>,
+        file: u32,
+        source: Source,
+        prefix: &str,
+        split: &str,
+        name: Option<&str>,
+    ) -> Result<(), ParseError> {
+        let checked_only = self.options.checked_only;
+        let convert = |raw: Raw| {
+            let (line, byte, index) = raw.place();
+            let at = At { prefix, split, index, name };
+            let made = raw.value().and_then(|value| source.convert(&value, &at)).and_then(|trajectory| {
+                let nothing = checked_only && is_unchecked(&trajectory);
+                if nothing { Err(Reason::NothingToCheck.because("no calculation in EXECUTE")) } else { Ok(trajectory) }
+            });
+            let made = match made {
+                Ok(trajectory) => Ok((key(&trajectory.question), trajectory)),
+                Err(refusal) => Err((refusal, raw.snippet())),
+            };
+            ((line, byte), made)
+        };
+        let records = chunk.len() as u64;
+        let converted: Vec<_> = chunk.into_par_iter().map(convert).collect();
+        for ((line, byte), made) in converted {
+            self.summary.counts.read += 1;
+            let place = Place { source: self.names[file as usize].clone(), line, byte };
+            match made {
+                Err((Refusal { reason, detail }, snippet)) => {
+                    *self.summary.counts.rejected.entry(reason.code()).or_default() += 1;
+                    let reject = Reject { place, reason: reason.code(), detail, snippet };
+                    if self.options.strict {
+                        return Err(ParseError::Strict(reject));
+                    }
+                    self.sink.reject(reject)?;
+                }
+                Ok((key, trajectory)) => match self.seen.get(&key) {
+                    Some(&(first, line, byte)) => {
+                        self.summary.counts.duplicates += 1;
+                        let first = Place { source: self.names[first as usize].clone(), line, byte };
+                        self.sink.duplicate(Duplicate { place, first })?;
+                    }
+                    None => {
+                        self.seen.insert(key, (file, line, byte));
+                        self.summary.counts.kept += 1;
+                        self.summary.unchecked += u64::from(is_unchecked(&trajectory));
+                        self.sink.keep(trajectory)?;
+                    }
+                },
+            }
+        }
+        self.sink.progress(records);
+        Ok(())
+    }
+}
+
+/// Whether the composer found nothing to recompute (it says so in `meta`).
+fn is_unchecked(trajectory: &Trajectory) -> bool {
+    trajectory.meta.contains("\"checked\":0")
+}
+
+fn key(question: &str) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&blake3::hash(normalise(question).as_bytes()).as_bytes()[..16]);
+    key
+}
+
+/// Everything in memory, for small inputs.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Kept.
+    pub trajectories: Vec<Trajectory>,
+    /// Refused.
+    pub rejects: Vec<Reject>,
+    /// There before.
+    pub duplicates: Vec<Duplicate>,
+    /// Files with their sources.
+    pub files: Vec<(PathBuf, Source)>,
+}
+
+impl Sink for Collected {
+    fn file(&mut self, path: &Path, source: Source, _: Option<&'static str>) -> Result<(), anyhow::Error> {
+        self.files.push((path.to_owned(), source));
+        Ok(())
+    }
+
+    fn keep(&mut self, trajectory: Trajectory) -> Result<(), anyhow::Error> {
+        self.trajectories.push(trajectory);
+        Ok(())
+    }
+
+    fn reject(&mut self, reject: Reject) -> Result<(), anyhow::Error> {
+        self.rejects.push(reject);
+        Ok(())
+    }
+
+    fn duplicate(&mut self, duplicate: Duplicate) -> Result<(), anyhow::Error> {
+        self.duplicates.push(duplicate);
+        Ok(())
+    }
+
+    fn progress(&mut self, _: u64) {}
+}
