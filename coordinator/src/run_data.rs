@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use coordinator_core::Digest;
 use coordinator_core::plan::schedule::SampleSummary;
-use polya_datasets::plant::{KINDS, plant, twin, verify_prompt};
+use polya_datasets::plant::{kinds_of, plant, twin, verify_prompt};
 use polya_datasets::synthesize::{Random, STEPS, synthesize};
 use polya_datasets::tokens::{self, Sample, Tag};
 use polya_datasets::trajectory::{Trajectory, prompt};
@@ -93,7 +93,7 @@ pub fn load(config: &Config) -> Result<RunData> {
     let count = config.evaluation.samples as usize;
     let clean = || holdout.iter().filter(|trajectory| !trajectory.corrective);
     let problems: Vec<Trajectory> = clean().take(count).cloned().collect();
-    let pair = |t: &Trajectory| plant(t, &KINDS, config.run.seed).ok().map(|planted| (planted, twin(t)));
+    let pair = |t: &Trajectory| plant(t, kinds_of(t), config.run.seed).ok().map(|planted| (planted, twin(t)));
     let probes = if count == 0 { vec![] } else { clean().filter_map(pair).take(count).collect() };
     Ok(RunData {
         digest: digest(&samples, &holdout),
@@ -145,7 +145,7 @@ fn builtin_sample(seed: u64, index: u64, corrective: f64) -> Trajectory {
     if !Random::new([seed, index, 0x434f_5252]).chance(corrective) {
         return right;
     }
-    plant(&right, &KINDS, seed).unwrap_or(right)
+    plant(&right, kinds_of(&right), seed).unwrap_or(right)
 }
 
 fn encode(

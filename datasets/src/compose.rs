@@ -134,7 +134,7 @@ fn trajectory(problem: &Problem<'_>, stages: [String; 4], steps: usize) -> Traje
 }
 
 /// A number is written as a decimal within six places, else as a fraction in brackets.
-fn write(value: &Exact) -> String {
+pub(crate) fn write(value: &Exact) -> String {
     let text = number::decimal(value);
     if text.contains('/') { format!("({text})") } else { text }
 }
@@ -175,26 +175,28 @@ fn execute_line(step: &Step) -> String {
     format!("{} = {}", expression(step).text(&mut write), number::decimal(&step.value))
 }
 
-/// The inverse operation on the result. Where it is undefined (a product with zero) the sum with its sides exchanged.
 fn verify_line(step: &Step) -> Result<String, ComposeError> {
-    let (left, right) = (step.left.value()?, step.right.value()?);
+    undo(step.operator, &step.left.value()?, &step.right.value()?, &step.value)
+}
+
+/// The inverse operation on what `left operator right` made. Where it is undefined (a product with zero) the sum with
+/// its sides exchanged.
+pub(crate) fn undo(operator: Operator, left: &Exact, right: &Exact, made: &Exact) -> Result<String, ComposeError> {
     let line = |operator: Operator, a: &Exact, b: &Exact| -> Result<String, ComposeError> {
-        let numbers = [a, b].map(|value| Box::new(Expression::Number(value.clone())));
-        let [first, second] = numbers;
-        let inverse = Expression::Binary(operator, first, second);
+        let [first, second] = [a, b].map(|value| Expression::Number(value.clone()));
+        let inverse = Expression::binary(operator, first, second);
         Ok(format!("{} = {}", inverse.text(&mut write), number::decimal(&inverse.value()?)))
     };
     let zero = Exact::from_integer(0.into());
-    match step.operator {
-        Operator::Add => line(Operator::Subtract, &step.value, &right),
-        Operator::Subtract => line(Operator::Add, &step.value, &right),
-        Operator::Multiply if right != zero => line(Operator::Divide, &step.value, &right),
-        Operator::Multiply => line(Operator::Multiply, &right, &left),
-        Operator::Divide => line(Operator::Multiply, &step.value, &right),
+    match operator {
+        Operator::Add => line(Operator::Subtract, made, right),
+        Operator::Subtract => line(Operator::Add, made, right),
+        Operator::Multiply if *right != zero => line(Operator::Divide, made, right),
+        Operator::Multiply => line(Operator::Multiply, right, left),
+        Operator::Divide => line(Operator::Multiply, made, right),
         Operator::FloorDivide => {
-            let product = &step.value * &right;
-            let rest = &left - &product;
-            let product_line = line(Operator::Multiply, &step.value, &right)?;
+            let rest = left - made * right;
+            let product_line = line(Operator::Multiply, made, right)?;
             Ok(if rest == zero { product_line } else { format!("{product_line}, {} remain", number::decimal(&rest)) })
         }
     }

@@ -1,7 +1,6 @@
 //! Sources to trajectories to Parquet; stages, answers, derivations and scores. Knows no tensors and no network.
 
 pub mod arithmetic;
-pub mod calculation;
 pub mod cli;
 pub mod compose;
 pub mod contamination;

@@ -49,13 +49,14 @@ impl Stage {
 /// An error that was planted in EXECUTE on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planted {
-    /// What kind of slip, for example `arithmetic`.
+    /// What kind of slip, for example `arithmetic`; see `plant::Kind`.
     pub kind: String,
-    /// Which calculation of EXECUTE, counted from 0.
+    /// Which calculation of the right EXECUTE, counted from 0. Where the kind is `dropped-step`, the planted EXECUTE has
+    /// no line for it, and its later lines stand one place earlier.
     pub calculation: u32,
     /// The right value of that calculation.
     pub right: String,
-    /// The value that was written instead.
+    /// The value that was written instead; for `dropped-step` the operand that later calculations use in its place.
     pub wrong: String,
 }
 

@@ -45,7 +45,7 @@ fn carries_stages(tokenizer: &Tokenizer) {
     let end = tokens::end_of_text(tokenizer).unwrap();
     for index in 0..100 {
         let right = synthesize(11, index, STEPS);
-        let wrong = plant::plant(&right, &plant::KINDS, 3).ok();
+        let wrong = plant::plant(&right, &plant::BUILT_IN_KINDS, 3).ok();
         for trajectory in std::iter::once(&right).chain(&wrong) {
             let sample = tokens::encode(tokenizer, &tags[3], end, trajectory).unwrap();
             let text = tokenizer.decode(&sample.ids[..sample.ids.len() - 1], false).unwrap();

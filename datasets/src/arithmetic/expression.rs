@@ -27,6 +27,9 @@ pub enum Operator {
 }
 
 impl Operator {
+    /// The four that everybody knows.
+    pub const ARITHMETIC: [Operator; 4] = [Operator::Add, Operator::Subtract, Operator::Multiply, Operator::Divide];
+
     /// Its sign in a trace.
     pub const fn sign(self) -> &'static str {
         match self {
@@ -193,6 +196,23 @@ impl Expression {
                 numbers
             }
         }
+    }
+
+    /// The same with other numbers, asked for from left to right.
+    pub fn map_numbers(&self, number: &mut impl FnMut(&Exact) -> Exact) -> Self {
+        match self {
+            Expression::Number(value) => Expression::Number(number(value)),
+            Expression::Negate(inner) => Expression::Negate(Box::new(inner.map_numbers(number))),
+            Expression::Binary(operator, left, right) => {
+                let left = left.map_numbers(number);
+                Self::binary(*operator, left, right.map_numbers(number))
+            }
+        }
+    }
+
+    /// Two values joined.
+    pub fn binary(operator: Operator, left: Expression, right: Expression) -> Self {
+        Expression::Binary(operator, Box::new(left), Box::new(right))
     }
 
     /// Writes it with `write` for each number and as few brackets as its meaning allows.

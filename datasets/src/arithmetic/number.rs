@@ -84,6 +84,11 @@ pub fn decimal(number: &Exact) -> String {
     exact(number)
 }
 
+/// Whether [`decimal`] has to write it as `n/d`.
+pub fn is_fraction(number: &Exact) -> bool {
+    !(number * Exact::from_integer(power_of_ten(6))).is_integer()
+}
+
 /// The number one hundred.
 pub fn hundred() -> Exact {
     Exact::from_integer(BigInt::one() * 100)

@@ -5,6 +5,7 @@
 //! earlier result of that value stands first. (RFS accepts either origin; one line of text can show only one.)
 
 mod nodes;
+pub mod steps;
 mod svg;
 
 pub use nodes::{Kind, Node, Nodes};

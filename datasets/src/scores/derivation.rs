@@ -30,6 +30,7 @@ pub type Readings = BTreeSet<Fingerprint>;
 pub struct Givens {
     values: BTreeSet<Exact>,
     percents: BTreeSet<Exact>,
+    digits: BTreeSet<Exact>,
 }
 
 impl Givens {
@@ -67,12 +68,23 @@ impl Givens {
         {
             self.values.insert(&value / denominator);
         }
+        self.digits.insert(value.clone());
         self.values.insert(value);
     }
 
     /// Whether the question gives this value.
     pub fn holds(&self, value: &Exact) -> bool {
         self.values.contains(value)
+    }
+
+    /// Whether the question gives it in digits, not in a word.
+    pub fn in_digits(&self, value: &Exact) -> bool {
+        self.digits.contains(value)
+    }
+
+    /// Whether the question gives that many percent.
+    pub fn in_percent(&self, value: &Exact) -> bool {
+        self.percents.contains(value)
     }
 
     /// The given values, ascending.

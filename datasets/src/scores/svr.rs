@@ -157,7 +157,7 @@ fn same(a: &Stated, b: &Stated) -> bool {
 }
 
 /// Operands of sums and products in one order.
-fn canonical(expression: &Expression) -> String {
+pub(crate) fn canonical(expression: &Expression) -> String {
     match expression {
         Expression::Number(value) => number::exact(value),
         Expression::Negate(inner) => format!("-({})", canonical(inner)),
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_teachers_own_verify_detects_corrects_and_raises_no_alarm() {
-        use crate::plant::{KINDS, plant};
+        use crate::plant::{BUILT_IN_KINDS, plant};
         use crate::synthesize::{STEPS, synthesize};
         let mut planted = 0;
         for index in 0..1_000 {
@@ -267,7 +267,7 @@ mod tests {
             let text = |t: &Trajectory| format!("{}\n\nFinal Answer: {}", t.verify, t.answer);
             let control = score_control(&right, &text(&right));
             assert!(!control.false_alarm, "{}\n{}", right.execute, right.verify);
-            let Ok(wrong) = plant(&right, &KINDS, 3) else { continue };
+            let Ok(wrong) = plant(&right, &BUILT_IN_KINDS, 3) else { continue };
             planted += 1;
             let seen = score_probe(&wrong, &text(&wrong));
             assert!(seen.detected && seen.corrected, "{}\n{}", wrong.execute, wrong.verify);

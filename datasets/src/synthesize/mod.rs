@@ -5,14 +5,16 @@
 //! of two given numbers. All numbers are small whole numbers: a model of a million parameters can learn them.
 
 mod random;
-pub mod trace;
-mod wording;
+pub(crate) mod trace;
+pub(crate) mod wording;
 
 use std::ops::RangeInclusive;
 
 pub use random::Random;
 
-use crate::calculation::{Calculation, Number, Operand, Operation, evaluate, format_number};
+use crate::arithmetic::number::decimal;
+use crate::arithmetic::{Exact, ExpressionError, Operator};
+use crate::graph::steps::{self, Operand, Step};
 use crate::trajectory::Trajectory;
 use wording::{
     ADDITIONS, DIVISIONS, GROUPS_IN, GROUPS_OUT, MULTIPLICATIONS, NAMES, OBJECTS, OPENINGS, QUESTIONS, SUBTRACTIONS,
@@ -31,7 +33,7 @@ struct Event {
     family: String,
     a: i64,
     b: Option<i64>,
-    operation: Operation,
+    operation: Operator,
 }
 
 /// The `index`-th problem of a seed, with `steps` calculations at least and at most (inside [`STEPS`]).
@@ -67,10 +69,10 @@ fn draw_events(random: &mut Random, start: i64, wanted: u32) -> Option<Vec<Event
         let event = (0..40).find_map(|_| draw_event(random, value, left))?;
         let change = event.a * event.b.unwrap_or(1);
         value = match event.operation {
-            Operation::Add => value + change,
-            Operation::Subtract => value - change,
-            Operation::Multiply => value * change,
-            Operation::Divide => value / change,
+            Operator::Add => value + change,
+            Operator::Subtract => value - change,
+            Operator::Multiply => value * change,
+            Operator::Divide | Operator::FloorDivide => value / change,
         };
         left -= if event.b.is_some() { 2 } else { 1 };
         events.push(event);
@@ -81,12 +83,12 @@ fn draw_events(random: &mut Random, start: i64, wanted: u32) -> Option<Vec<Event
 fn draw_event(random: &mut Random, value: i64, left: u32) -> Option<Event> {
     let kind = random.range(0, 9);
     let (name, templates, operation): (_, &[&'static str], _) = match kind {
-        0..=2 => ("addition", &ADDITIONS, Operation::Add),
-        3..=5 => ("subtraction", &SUBTRACTIONS, Operation::Subtract),
-        6 => ("multiplication", &MULTIPLICATIONS, Operation::Multiply),
-        7 => ("division", &DIVISIONS, Operation::Divide),
-        8 => ("groups in", &GROUPS_IN, Operation::Add),
-        _ => ("groups out", &GROUPS_OUT, Operation::Subtract),
+        0..=2 => ("addition", &ADDITIONS, Operator::Add),
+        3..=5 => ("subtraction", &SUBTRACTIONS, Operator::Subtract),
+        6 => ("multiplication", &MULTIPLICATIONS, Operator::Multiply),
+        7 => ("division", &DIVISIONS, Operator::Divide),
+        8 => ("groups in", &GROUPS_IN, Operator::Add),
+        _ => ("groups out", &GROUPS_OUT, Operator::Subtract),
     };
     let grouped = kind >= 8;
     if grouped && left < 2 {
@@ -94,16 +96,16 @@ fn draw_event(random: &mut Random, value: i64, left: u32) -> Option<Event> {
     }
     let (a, b) = match (operation, grouped) {
         (_, true) => (random.range(2, 9), Some(random.range(2, 9))),
-        (Operation::Add, _) => (random.range(1, 30), None),
-        (Operation::Subtract, _) => (random.range(1, (value - 1).clamp(1, 30)), None),
-        (Operation::Multiply | Operation::Divide, _) => (random.range(2, 9), None),
+        (Operator::Add, _) => (random.range(1, 30), None),
+        (Operator::Subtract, _) => (random.range(1, (value - 1).clamp(1, 30)), None),
+        (Operator::Multiply | Operator::Divide | Operator::FloorDivide, _) => (random.range(2, 9), None),
     };
     let change = a * b.unwrap_or(1);
     let fits = match operation {
-        Operation::Add => value + change <= LARGEST,
-        Operation::Subtract => value > change,
-        Operation::Multiply => value <= 9 || (value * change <= LARGEST && change == 2),
-        Operation::Divide => value % change == 0 && (value / change <= 9 || change == 2),
+        Operator::Add => value + change <= LARGEST,
+        Operator::Subtract => value > change,
+        Operator::Multiply => value <= 9 || (value * change <= LARGEST && change == 2),
+        Operator::Divide | Operator::FloorDivide => value % change == 0 && (value / change <= 9 || change == 2),
     };
     let which = random.range(0, templates.len() as i64 - 1) as usize;
     let family = format!("{name} {which}");
@@ -124,26 +126,25 @@ fn render(seed: u64, index: u64, start: i64, events: &[Event], random: &mut Rand
     sentences.extend(events.iter().map(|event| fill(event.template, event.a, event.b.unwrap_or(0))));
     sentences.push(fill(question, 0, 0));
 
-    let calculations = calculations(start, events);
-    let values = evaluate(&calculations).expect("draw_events keeps every value between 1 and LARGEST");
+    let steps = graph_of(start, events).expect("draw_events keeps every value between 1 and LARGEST");
     let mut given = vec![start.to_string()];
     for event in events {
         given.push(event.a.to_string());
         given.extend(event.b.map(|b| b.to_string()));
     }
-    let answer = values.last().map(|value| format_number(*value)).unwrap_or_default();
+    let answer = steps.last().map(|last| decimal(&last.value)).unwrap_or_default();
     let families: Vec<&str> = events.iter().map(|event| event.family.as_str()).collect();
-    let meta = serde_json::json!({ "families": families, "steps": calculations.len(), "exact": true,
-        "operands": operand_names(&calculations) });
+    let meta = serde_json::json!({ "families": families, "steps": steps.len(), "exact": true,
+        "operands": steps::names(&steps) });
     Trajectory {
         id: format!("synthetic/{seed}/{index}"),
         source: "synthetic".to_owned(),
         split: String::new(),
         question: sentences.join(" "),
         understand: format!("Given: {}.\nGoal: the final number of {object}.", given.join(", ")),
-        plan: trace::plan(&calculations),
-        execute: trace::execute(&calculations, &values),
-        verify: trace::verify(&calculations, &values, &values, None, random),
+        plan: trace::plan(&steps),
+        execute: trace::execute(&steps),
+        verify: trace::verify(&steps, random),
         answer,
         language: "en".to_owned(),
         corrective: false,
@@ -153,31 +154,18 @@ fn render(seed: u64, index: u64, start: i64, events: &[Event], random: &mut Rand
     }
 }
 
-fn calculations(start: i64, events: &[Event]) -> Vec<Calculation> {
-    let given = |number: i64| Operand::Given(Number::from_integer(number));
-    let mut list: Vec<Calculation> = Vec::new();
+fn graph_of(start: i64, events: &[Event]) -> Result<Vec<Step>, ExpressionError> {
+    let given = |number: i64| Operand::Given(Exact::from_integer(number.into()));
+    let mut steps = Vec::new();
     let mut running = given(start);
     for event in events {
         let right = match event.b {
             None => given(event.a),
-            Some(b) => {
-                list.push(Calculation { left: given(event.a), operation: Operation::Multiply, right: given(b) });
-                Operand::Result(list.len() - 1)
-            }
+            Some(b) => steps::push(&mut steps, given(event.a), Operator::Multiply, given(b))?,
         };
-        list.push(Calculation { left: running, operation: event.operation, right });
-        running = Operand::Result(list.len() - 1);
+        running = steps::push(&mut steps, running, event.operation, right)?;
     }
-    list
-}
-
-/// The graph as it goes into `meta`: an operand is a number, or `#k` for the result of step k (from 1).
-pub fn operand_names(calculations: &[Calculation]) -> Vec<[String; 2]> {
-    let name = |operand| match operand {
-        Operand::Given(number) => format_number(number),
-        Operand::Result(index) => format!("#{}", index + 1),
-    };
-    calculations.iter().map(|calculation| [name(calculation.left), name(calculation.right)]).collect()
+    Ok(steps)
 }
 
 /// Texts with the words of corrective traces, for the tokenizer: the problems themselves hold right traces only.
@@ -190,21 +178,20 @@ pub fn corrective_wordings() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calculation::parse_line;
+    use crate::arithmetic::calculation::find;
     use crate::trajectory::Stage;
 
     #[test]
     fn every_calculation_of_every_problem_holds() {
         for index in 0..5_000 {
             let trajectory = synthesize(11, index, STEPS);
-            let lines: Vec<_> = trajectory.execute.lines().map(|line| parse_line(line).unwrap()).collect();
-            assert!(STEPS.contains(&(lines.len() as u32)));
+            let lines = find(&trajectory.execute);
+            assert!(STEPS.contains(&(lines.len() as u32)) && lines.len() == trajectory.execute.lines().count());
             for line in &lines {
-                assert!(line.holds() && line.value >= Number::from_integer(1), "{}", trajectory.execute);
+                assert!(line.holds() && line.value >= Exact::from_integer(1.into()), "{}", trajectory.execute);
             }
-            assert_eq!(format_number(lines.last().unwrap().value), trajectory.answer);
-            let checked = trajectory.verify.lines().filter_map(parse_line).filter(|line| line.holds()).count();
-            assert_eq!(checked, lines.len());
+            assert_eq!(decimal(&lines.last().unwrap().value), trajectory.answer);
+            assert_eq!(find(&trajectory.verify).iter().filter(|line| line.holds()).count(), lines.len());
             assert!(Stage::ALL.iter().all(|stage| !trajectory.stage(*stage).trim().is_empty()));
         }
     }

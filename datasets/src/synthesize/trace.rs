@@ -1,69 +1,51 @@
-//! From calculations to the four stages. Also used for planted errors: the trace says what was calculated, VERIFY
-//! recomputes each line from the plan's operands before it gives a verdict.
+//! From calculations to the stages of a built-in problem. VERIFY recomputes each line from its operands before it says
+//! whether EXECUTE has it right.
 
 use super::random::Random;
-use super::wording::{AGREES, ALL_RIGHT, DIFFERS, ONE_WRONG};
-use crate::calculation::{Calculation, Number, Operand, Operation, format_number};
+use super::wording::{AGREES, ALL_RIGHT, DIFFERS};
+use crate::arithmetic::number::decimal;
+use crate::arithmetic::{Exact, Expression, Operator};
+use crate::graph::steps::Step;
 
-/// EXECUTE: one numbered calculation a line, with the given values (right or wrong) as results.
-pub fn execute(calculations: &[Calculation], values: &[Number]) -> String {
-    let line = |(index, calculation): (usize, &Calculation)| equation(index, calculation, values);
-    calculations.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+/// EXECUTE: one numbered calculation a line.
+pub(super) fn execute(steps: &[Step]) -> String {
+    let line = |(index, step): (usize, &Step)| format!("{}. {}", index + 1, equation(&step.expression, &step.value));
+    steps.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn equation(index: usize, calculation: &Calculation, values: &[Number]) -> String {
-    let number = |operand| match operand {
-        Operand::Given(number) => format_number(number),
-        Operand::Result(result) => format_number(values[result]),
-    };
-    let (left, right) = (number(calculation.left), number(calculation.right));
-    let sign = calculation.operation.sign();
-    format!("{}. {left} {sign} {right} = {}", index + 1, format_number(values[index]))
+/// `expression = value`.
+pub(crate) fn equation(expression: &Expression, value: &Exact) -> String {
+    format!("{} = {}", expression.text(&mut decimal), decimal(value))
 }
 
-/// PLAN: the operations without results.
-pub fn plan(calculations: &[Calculation]) -> String {
-    let name = |operand| match operand {
-        Operand::Given(number) => format_number(number),
-        Operand::Result(result) => format!("step {}", result + 1),
+/// PLAN: the operations without results. Built-in problems join two numbers a step.
+pub(super) fn plan(steps: &[Step]) -> String {
+    let name = |(number, origin): (&Exact, &Option<usize>)| match origin {
+        None => decimal(number),
+        Some(earlier) => format!("step {}", earlier + 1),
     };
-    let line = |(index, calculation): (usize, &Calculation)| {
-        let (left, right) = (name(calculation.left), name(calculation.right));
-        let words = match calculation.operation {
-            Operation::Add => format!("Add {right} to {left}."),
-            Operation::Subtract => format!("Subtract {right} from {left}."),
-            Operation::Multiply => format!("Multiply {left} by {right}."),
-            Operation::Divide => format!("Divide {left} by {right}."),
+    let line = |(index, step): (usize, &Step)| {
+        let names: Vec<String> = step.expression.numbers().into_iter().zip(&step.origins).map(name).collect();
+        let (Expression::Binary(operator, ..), [left, right]) = (&step.expression, names.as_slice()) else {
+            return None;
         };
-        format!("{}. {words}", index + 1)
+        let words = match operator {
+            Operator::Add => format!("Add {right} to {left}."),
+            Operator::Subtract => format!("Subtract {right} from {left}."),
+            Operator::Multiply => format!("Multiply {left} by {right}."),
+            Operator::Divide | Operator::FloorDivide => format!("Divide {left} by {right}."),
+        };
+        Some(format!("{}. {words}", index + 1))
     };
-    calculations.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+    steps.iter().enumerate().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// VERIFY: every calculation again from its operands, compared with what EXECUTE wrote, then the verdict.
-///
-/// `right` and `written` are the values of all calculations; `first_error` the first that differs through its own
-/// fault. Where EXECUTE is right both are equal.
-pub fn verify(
-    calculations: &[Calculation],
-    right: &[Number],
-    written: &[Number],
-    first_error: Option<usize>,
-    random: &mut Random,
-) -> String {
-    let (agrees, differs) = (random.choose(&AGREES), random.choose(&DIFFERS));
-    let mut lines: Vec<String> = Vec::with_capacity(calculations.len() + 1);
-    for (index, calculation) in calculations.iter().enumerate() {
-        let verdict = if right[index] == written[index] {
-            (*agrees).to_owned()
-        } else {
-            differs.replace("{w}", &format_number(written[index]))
-        };
-        lines.push(equation(index, calculation, right) + &verdict);
-    }
-    lines.push(match first_error {
-        None => (*random.choose(&ALL_RIGHT)).to_owned(),
-        Some(index) => random.choose(&ONE_WRONG).replace("{k}", &(index + 1).to_string()),
-    });
+/// VERIFY of a right trace: every calculation again, with a word of agreement, then the verdict.
+pub(super) fn verify(steps: &[Step], random: &mut Random) -> String {
+    let (agrees, _differs) = (random.choose(&AGREES), random.choose(&DIFFERS));
+    let line =
+        |(index, step): (usize, &Step)| format!("{}. {}{agrees}", index + 1, equation(&step.expression, &step.value));
+    let mut lines: Vec<String> = steps.iter().enumerate().map(line).collect();
+    lines.push((*random.choose(&ALL_RIGHT)).to_owned());
     lines.join("\n")
 }

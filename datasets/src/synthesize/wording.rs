@@ -116,15 +116,15 @@ pub(super) const OBJECTS: [&str; 20] = [
 ];
 
 /// A line of VERIFY that agrees.
-pub(super) const AGREES: [&str; 4] = [", ok", ", right", ", as written", ", holds"];
+pub(crate) const AGREES: [&str; 4] = [", ok", ", right", ", as written", ", holds"];
 
 /// A line of VERIFY that does not; `{w}` what EXECUTE wrote.
-pub(super) const DIFFERS: [&str; 4] = [", not {w}", ", but EXECUTE has {w}", " instead of {w}", ", {w} is wrong"];
+pub(crate) const DIFFERS: [&str; 4] = [", not {w}", ", but EXECUTE has {w}", " instead of {w}", ", {w} is wrong"];
 
 /// The verdict on a right trace.
 pub(super) const ALL_RIGHT: [&str; 4] =
     ["All steps hold.", "No error found.", "Every step is right.", "The check agrees."];
 
 /// The verdict on a wrong one; `{k}` the step's number.
-pub(super) const ONE_WRONG: [&str; 4] =
+pub(crate) const ONE_WRONG: [&str; 4] =
     ["Step {k} was wrong.", "The error is in step {k}.", "EXECUTE slipped in step {k}.", "So step {k} is corrected."];

@@ -1,6 +1,6 @@
 //! The step on a small random model: what packing, recomputing, the shadow and the cache must not change.
 
-use polya_datasets::plant::{KINDS, plant};
+use polya_datasets::plant::{BUILT_IN_KINDS, plant};
 use polya_datasets::synthesize::{STEPS, synthesize};
 use polya_datasets::tokens::{self, Tag};
 use polya_datasets::trajectory::prompt;
@@ -63,7 +63,7 @@ impl World {
     fn samples(&self) -> Vec<v1::Sample> {
         let end = tokens::end_of_text(&self.tokenizer).unwrap();
         let right = (0..3).map(|index| synthesize(8, index, STEPS));
-        let wrong = (3..5).filter_map(|index| plant(&synthesize(8, index, STEPS), &KINDS, 1).ok());
+        let wrong = (3..5).filter_map(|index| plant(&synthesize(8, index, STEPS), &BUILT_IN_KINDS, 1).ok());
         let sample = |trajectory| tokens::encode(&self.tokenizer, &self.tags[3], end, &trajectory).unwrap();
         right.chain(wrong).map(|trajectory| wire(sample(trajectory))).collect()
     }
