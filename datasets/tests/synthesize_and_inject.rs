@@ -60,8 +60,41 @@ fn a_planted_error_has_its_twin_beside_it_and_the_kind_that_was_asked_for() {
         assert_eq!((&wrong.question, &wrong.answer), (&twin.question, &twin.answer));
         assert!(!twin.corrective && twin.planted.is_none() && twin.execute != wrong.execute);
         let right = before.iter().find(|right| right.question == twin.question).unwrap();
+        let named = |t: &Trajectory| serde_json::from_str::<serde_json::Value>(&t.meta).unwrap()["twin"].clone();
+        assert_eq!((named(wrong), named(twin)), (twin.id.clone().into(), wrong.id.clone().into()));
         assert_eq!((&twin.execute, &twin.verify), (&right.execute, &right.verify));
     }
+}
+
+#[test]
+fn every_trajectory_is_planted_refused_or_left_alone_and_the_counts_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (input, output, refused) = (path("a.parquet"), path("b.parquet"), path("r.jsonl"));
+    succeed("synthesize --count 400 --seed 7", &[("--output", &input)]);
+    let arguments = "inject --rate 0.75 --kinds dropped-step=3,unit --twins --json --seed 3";
+    let done = datasets(arguments, &[("--input", &input), ("--output", &output), ("--refused", &refused)]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let counts: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let sum = |key: &str| counts[key].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum::<u64>();
+    let number = |key: &str| counts[key].as_u64().unwrap();
+    assert_eq!(number("read"), 400);
+    assert_eq!(sum("planted") + sum("refused") + number("untouched"), 400);
+    assert_eq!((number("twins"), number("written")), (sum("planted"), 400 + sum("planted")));
+    let after = parquet::read(&output).unwrap();
+    assert_eq!(after.len() as u64, number("written"));
+    assert_eq!(after.iter().filter(|trajectory| trajectory.corrective).count() as u64, sum("planted"));
+    assert!(counts["planted"]["dropped-step"].as_u64() > Some(100), "{counts}");
+    let lines = std::fs::read_to_string(&refused).unwrap();
+    assert_eq!(lines.lines().count() as u64, sum("refused"));
+    for line in lines.lines() {
+        let refusal: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(refusal["code"], "no_kind_fits");
+        assert!(after.iter().any(|trajectory| refusal["id"] == *trajectory.id && !trajectory.corrective));
+    }
+    let again = datasets("inject --rate 1 --seed 3", &[("--input", &output), ("--output", &path("c.parquet"))]);
+    let table = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(table.contains("  planted, sign") && table.contains("  refused, planted_already"), "{table}");
 }
 
 #[test]
@@ -85,6 +118,12 @@ fn what_the_command_line_can_fix_is_exit_code_2_and_damage_is_1() {
     assert_eq!(datasets("inject --rate 0.5 --seed 3", &files).status.code(), Some(1));
     assert_eq!(datasets("inject --rate 1.5 --seed 3", &files).status.code(), Some(2));
     assert_eq!(datasets("inject --rate 0.5 --kinds typo --seed 3", &files).status.code(), Some(2));
+    for kinds in ["unit=0", "unit=x", "unit,unit=2"] {
+        succeed("synthesize --count 1 --seed 1", &[("--output", &input)]);
+        let done = datasets(&format!("inject --rate 0.5 --kinds {kinds} --seed 3"), &files);
+        assert_eq!(done.status.code(), Some(2), "{kinds}");
+        assert!(String::from_utf8_lossy(&done.stderr).contains("weight"), "{done:?}");
+    }
     for steps in ["0..3", "3..2", "many"] {
         let done = datasets(&format!("synthesize --count 1 --seed 1 --steps {steps}"), &[("--output", &output)]);
         assert_eq!(done.status.code(), Some(2), "{steps}");
