@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
+use serde_json::Map;
 
 use super::*;
 use crate::arithmetic::{Exact, Expression, Stated, calculation};
@@ -9,7 +10,9 @@ use crate::compose::{self, Problem};
 use crate::scores::derivation::Givens;
 use crate::scores::score_probe;
 use crate::scores::svr::canonical;
-use crate::sources::gsm8k;
+use crate::sources::Source;
+use crate::sources::files::Input;
+use crate::sources::parse::{Collected, Options, parse};
 use crate::synthesize::{STEPS, synthesize};
 
 /// What makes a planted trace one: each property of the module's promise, on the texts alone.
@@ -123,6 +126,7 @@ fn annotated() -> impl Strategy<Value = Trajectory> {
             language: "en",
             answer: &running,
             exact: true,
+            meta: &Map::new(),
         };
         compose::compose(&problem, &calculation::find(&lines)).ok()
     })
@@ -179,8 +183,16 @@ fn each_kind_is_found_in_built_in_problems_and_reads_as_it_should() {
 #[test]
 fn a_small_problem_with_each_kind_of_error() {
     let question = "A coat costs $150. It is 20% cheaper today, and Lan has a voucher of $14. What does she pay?";
-    let problem =
-        Problem { id: "own/0", source: "own", split: "", question, language: "en", answer: "106", exact: true };
+    let problem = Problem {
+        id: "own/0",
+        source: "own",
+        split: "",
+        question,
+        language: "en",
+        answer: "106",
+        exact: true,
+        meta: &Map::new(),
+    };
     let right = compose::compose(&problem, &calculation::find("150*20/100 = 30\n150-30 = 120\n120-14 = 106")).unwrap();
     let mut seen = String::new();
     for (seed, kind) in (0..).zip(KINDS) {
@@ -274,8 +286,11 @@ fn nearly_every_exact_row_of_gsm8k_can_be_planted() {
         println!("passed by: {} is not here", path.display());
         return;
     }
-    let parsed = gsm8k::parse(std::fs::read(&path).unwrap().as_slice(), "train.jsonl", "train").unwrap();
-    let is_exact = |t: &&Trajectory| t.meta.contains("\"exact\":true");
+    let mut parsed = Collected::default();
+    let options = Options { source: Some(Source::Gsm8k), ..Options::default() };
+    parse(&[Input { path, below: None }], options, &mut parsed).unwrap();
+    // An EXECUTE in the source's own prose is refused: only its annotations are exact.
+    let is_exact = |t: &&Trajectory| t.meta.contains("\"exact\":true") && !t.meta.contains("\"prose\":true");
     let exact: Vec<&Trajectory> = parsed.trajectories.iter().filter(is_exact).collect();
     assert!(exact.len() > 6_800, "{}", exact.len());
     let share = |count: usize| 100.0 * count as f64 / exact.len() as f64;
