@@ -7,7 +7,6 @@
 pub mod answer;
 pub mod derivation;
 pub mod interval;
-pub mod latex;
 pub mod rfs;
 pub mod stages;
 pub mod summary;
