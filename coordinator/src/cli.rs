@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Resolved};
 use crate::exit::ExitError;
 use crate::run::{self, Options};
-use crate::{audit, status};
+use crate::{audit, compare, replay, status, time};
 
 /// Where runs without --run-dir go.
 const RUNS: &str = "runs";
@@ -78,6 +78,30 @@ enum Command {
         /// One JSON document on stdout.
         #[arg(long)]
         json: bool,
+        /// Tell when, by whom and with which weight this sample was computed and committed, epoch by epoch.
+        #[arg(long, value_name = "SAMPLE")]
+        explain: Option<String>,
+    },
+    /// Compute a committed step again on this machine, bit for bit, and list each sample's loss and gradient norm.
+    Replay {
+        /// The run's directory; it is only read.
+        dir: PathBuf,
+        /// Which step.
+        #[arg(long)]
+        step: u64,
+        /// One JSON document on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Name the first step at which two runs differ, and why; exit 1 if they do.
+    Compare {
+        /// One run's directory.
+        a: PathBuf,
+        /// The other's.
+        b: PathBuf,
+        /// One JSON document on stdout.
+        #[arg(long)]
+        json: bool,
     },
     /// Say what a run is doing and why it waits.
     Status {
@@ -95,7 +119,9 @@ enum Command {
 /// Does what the command line says; gives the exit code.
 pub async fn main(arguments: Arguments) -> Result<u8, ExitError> {
     match arguments.command {
-        Some(Command::Audit { dir, json }) => audit::run(&dir, json),
+        Some(Command::Audit { dir, json, explain }) => audit::run(&dir, json, explain.as_deref()),
+        Some(Command::Replay { dir, step, json }) => replay::run(&dir, step, json).await,
+        Some(Command::Compare { a, b, json }) => compare::run(&a, &b, json),
         Some(Command::Status { dir, addr, join_token_file }) => {
             let dir = match (&dir, addr) {
                 (None, None) => Some(latest()?),
@@ -158,25 +184,9 @@ fn latest() -> Result<PathBuf, ExitError> {
     newest.ok_or_else(|| ExitError::usage(anyhow!("there is no run under {RUNS}/")))
 }
 
-/// `runs/` and the time in UTC, to the millisecond, so that names sort by time.
+/// `runs/` and the time in UTC, so that names sort by time.
 fn new_run_dir() -> PathBuf {
-    let ms = crate::driver::unix_ms();
-    let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
-    let (year, month, day) = civil(days as i64);
-    let (h, m, s) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
-    PathBuf::from(RUNS).join(format!("{year:04}-{month:02}-{day:02}T{h:02}-{m:02}-{s:02}.{:03}Z", of_day % 1000))
-}
-
-/// Days since 1970 to year, month and day (Howard Hinnant's `civil_from_days`).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+    PathBuf::from(RUNS).join(time::utc(crate::driver::unix_ms()).replace(':', "-"))
 }
 
 fn refuse_non_empty(run_dir: &Path) -> Result<(), ExitError> {
@@ -206,16 +216,4 @@ fn print(resolved: &Resolved, as_json: bool) {
     };
     // Whoever pipes this into `head` has seen enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_become_dates() {
-        assert_eq!(civil(0), (1970, 1, 1));
-        assert_eq!(civil(19_782), (2024, 2, 29));
-        assert_eq!(civil(20_780), (2026, 11, 23));
-    }
 }

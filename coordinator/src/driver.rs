@@ -247,6 +247,7 @@ impl Driver {
                 self.workers.remove(&connection);
             }
             Action::Append(record) => {
+                self.journal.seal_if_long(self.core.journal())?;
                 self.journal.append(&record)?;
                 self.appended(&record)?;
                 self.events.push_back(Event::Appended(record));
@@ -451,38 +452,8 @@ impl Contents for Driver {
     }
 
     fn welcome(&self) -> v1::Welcome {
-        let config = &self.config;
-        let base_path = match config.base.path.as_str() {
-            "" => String::new(),
-            path => std::fs::canonicalize(path).map_or(path.to_owned(), |path| path.display().to_string()),
-        };
-        let settings = v1::Settings {
-            seed: config.run.seed,
-            base_path,
-            quantisation: config.quantisation.clone(),
-            adapter_rank: config.adapter.rank,
-            adapter_alpha: config.adapter.alpha,
-            adapter_dropout: config.adapter.dropout,
-            adapter_verification: config.adapter.verification,
-            loss_mode: config.loss.mode.clone(),
-            loss_transition: config.loss.transition,
-            label_smoothing: config.loss.label_smoothing,
-            threads: config.worker.threads,
-            device: "cpu".to_owned(),
-            beta1: config.optimizer.beta1,
-            beta2: config.optimizer.beta2,
-            epsilon: config.optimizer.epsilon,
-            weight_decay: config.optimizer.weight_decay,
-            clip_norm: config.optimizer.clip_norm,
-            recompute: config.worker.recompute,
-            failure_detection_ms: config.failure_detection_ms(),
-        };
-        v1::Welcome {
-            coordinator_epoch: self.epoch(),
-            settings: Some(settings),
-            heartbeat_ms: (config.failure_detection_ms() / 4).max(25),
-            park_limit_ms: if self.launcher.is_some() { config.park_limit_ms() } else { 600_000 },
-        }
+        let park_limit_ms = if self.launcher.is_some() { self.config.park_limit_ms() } else { 600_000 };
+        welcome(&self.config, self.epoch(), park_limit_ms)
     }
 
     fn samples(&self, step: u64, microbatch: u32) -> Vec<v1::Sample> {
@@ -494,6 +465,41 @@ impl Contents for Driver {
     fn evaluate(&self, unit: u64) -> Option<v1::Evaluate> {
         let config = &self.config.evaluation;
         self.evaluation.as_ref()?.work(unit, config.max_tokens, config.batch)
+    }
+}
+
+/// Welcome, with what of the configuration a worker needs.
+pub(crate) fn welcome(config: &Config, coordinator_epoch: u64, park_limit_ms: u64) -> v1::Welcome {
+    let base_path = match config.base.path.as_str() {
+        "" => String::new(),
+        path => std::fs::canonicalize(path).map_or(path.to_owned(), |path| path.display().to_string()),
+    };
+    let settings = v1::Settings {
+        seed: config.run.seed,
+        base_path,
+        quantisation: config.quantisation.clone(),
+        adapter_rank: config.adapter.rank,
+        adapter_alpha: config.adapter.alpha,
+        adapter_dropout: config.adapter.dropout,
+        adapter_verification: config.adapter.verification,
+        loss_mode: config.loss.mode.clone(),
+        loss_transition: config.loss.transition,
+        label_smoothing: config.loss.label_smoothing,
+        threads: config.worker.threads,
+        device: "cpu".to_owned(),
+        beta1: config.optimizer.beta1,
+        beta2: config.optimizer.beta2,
+        epsilon: config.optimizer.epsilon,
+        weight_decay: config.optimizer.weight_decay,
+        clip_norm: config.optimizer.clip_norm,
+        recompute: config.worker.recompute,
+        failure_detection_ms: config.failure_detection_ms(),
+    };
+    v1::Welcome {
+        coordinator_epoch,
+        settings: Some(settings),
+        heartbeat_ms: (config.failure_detection_ms() / 4).max(25),
+        park_limit_ms,
     }
 }
 

@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use coordinator_core::record::Record;
-use coordinator_core::{End, Purpose, State};
+use coordinator_core::{End, Journal as Fold, Purpose, Setup, State};
 use polya_proto::v1::coordinator_server::CoordinatorServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 
-use crate::audit::{open_record, setup};
 use crate::checkpoints;
 use crate::config::Config;
 use crate::driver::{Driver, Parts, address_file, last_address, unix_ms};
 use crate::exit::{ExitError, STOPPED};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{self, Found, Journal, JournalError};
 use crate::launcher::{self, Launcher};
 use crate::outputs;
 use crate::run_data;
 use crate::security;
 use crate::service::{Input, Service};
+use crate::setup::{open_record, setup};
 
 /// Inputs that may wait for the driver.
 const INPUTS: usize = 4096;
@@ -76,17 +76,16 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
         run_dir.display()
     );
     let open = open_record(config, &data, &setup)?;
-    let (mut journal, records) = open_journal(&options, open)?;
-    let state = State::new(setup.clone(), &records, good_checkpoints(run_dir, &records)?, evaluated(run_dir));
-    if state.journal().ended() {
+    let (mut journal, mut fold) = open_journal(&options, &setup, &open)?;
+    if fold.ended() {
         println!("the run is finished; nothing to do");
         return Ok(0);
     }
-    let epoch = state.journal().epoch() + 1;
+    let epoch = fold.epoch() + 1;
     let record = Record::Epoch { epoch, time_ms: unix_ms() };
     journal.append(&record)?; // durable before anybody can hear of the epoch
-    let records: Vec<Record> = records.into_iter().chain([record]).collect();
-    let core = State::new(setup, &records, state.journal().checkpoints().clone(), evaluated(run_dir));
+    fold.fold(&setup, &record);
+    let core = State::of_journal(setup, fold, evaluated(run_dir));
     write_address(run_dir, address)?;
 
     let (inputs, received) = mpsc::channel(INPUTS);
@@ -143,55 +142,82 @@ async fn listen(options: &Options) -> Result<TcpListener, ExitError> {
     TcpListener::bind(any).await.map_err(|error| ExitError::usage(anyhow!("{any}: {error}")))
 }
 
-fn open_journal(options: &Options, open: Record) -> Result<(Journal, Vec<Record>), ExitError> {
+/// The open journal and its fold, which names only checkpoints that may be loaded.
+fn open_journal(options: &Options, setup: &Setup, open: &Record) -> Result<(Journal, Fold), ExitError> {
     let path = options.run_dir.join("journal");
     if !options.resume {
         let text = toml::to_string(&options.config).context("run.toml")?;
         let run_toml = options.run_dir.join("run.toml");
         std::fs::write(&run_toml, text).with_context(|| run_toml.display().to_string())?;
+        let mut fold = Fold::new(setup.scale_log2);
         let mut journal = Journal::create(&path)?;
-        journal.append(&open)?;
-        return Ok((journal, vec![open]));
+        begin(&mut journal, &mut fold, setup, open)?;
+        return Ok((journal, fold));
     }
-    checkpoints::clean(&options.run_dir)?;
-    let (mut journal, contents) = Journal::open(&path).map_err(|error| match error {
-        JournalError::Locked { .. } => ExitError::usage(error),
+    let (mut journal, found) = Journal::open(&path, setup).map_err(|error| match error {
+        JournalError::Locked { .. } | JournalError::Version { .. } => ExitError::usage(error),
         other => other.into(),
     })?;
-    if contents.torn > 0 {
-        println!(
-            "the journal's torn tail of {} bytes was cut: what a crash left of a record nobody heard of",
-            contents.torn
-        );
+    let Found { mut fold, torn, refolded } = found;
+    if torn > 0 {
+        println!("the journal's torn tail of {torn} bytes was cut: what a crash left of a record nobody heard of");
     }
-    let mut records = contents.records;
-    if records.is_empty() {
-        journal.append(&open)?; // the crash was before the first record
-        records.push(open.clone());
+    if refolded {
+        println!("there is no good snapshot of the sealed journal; all of it was read");
     }
-    if records.first() != Some(&open) {
-        let reason = "configuration, data or base are not those the run began with; see run.toml, data.* and base.path";
+    if fold.records() == 0 {
+        begin(&mut journal, &mut fold, setup, open)?; // the crash was before the first record
+    }
+    if let Some(reason) = fold.open().map_or(Some("it does not begin with Open".to_owned()), |old| differs(old, open)) {
         return Err(ExitError::usage(anyhow!("{}: {reason}", path.display())));
     }
-    Ok((journal, records))
+    checkpoints::clean(&options.run_dir)?;
+    keep_good_checkpoints(&options.run_dir, &mut fold);
+    if fold.checkpoints().is_empty() && fold.first_remembered() > 1 {
+        println!(
+            "no remembered checkpoint is good: the whole journal is read, to replay from an older one or the start"
+        );
+        fold = journal::fold_everything(&path, setup)?;
+        keep_good_checkpoints(&options.run_dir, &mut fold);
+    }
+    Ok((journal, fold))
 }
 
-/// Checkpoints that the journal knows, that are whole, and that hold the committed state. Others are named.
-fn good_checkpoints(run_dir: &Path, records: &[Record]) -> Result<BTreeSet<u64>, ExitError> {
-    let mut good = BTreeSet::new();
-    for record in records {
-        let Record::Checkpoint { step, manifest } = record else { continue };
-        let folder = checkpoints::folder(run_dir, *step);
+fn begin(journal: &mut Journal, fold: &mut Fold, setup: &Setup, open: &Record) -> Result<(), ExitError> {
+    journal.append(open)?;
+    fold.fold(setup, open);
+    Ok(())
+}
+
+/// Why a journal's Open record is not this run's, in words.
+fn differs(old: &Record, new: &Record) -> Option<String> {
+    let version = |record: &Record| if let Record::Open { version, .. } = record { *version } else { 0 };
+    if version(old) != version(new) {
+        return Some(format!(
+            "its records are of version {}, this program writes version {}: use the version of Polya that began the run",
+            version(old),
+            version(new)
+        ));
+    }
+    let reason = "configuration, data or base are not those the run began with; see run.toml, data.* and base.path";
+    (!old.is_same_run(new)).then(|| reason.to_owned())
+}
+
+/// Leaves the checkpoints that are whole and the journal's. Others are named.
+fn keep_good_checkpoints(run_dir: &Path, fold: &mut Fold) {
+    let known = fold.checkpoints().clone();
+    fold.retain_checkpoints(|step| {
+        let folder = checkpoints::folder(run_dir, step);
         if !folder.exists() {
-            continue;
+            return false; // pruned: checkpoint.keep
         }
         match checkpoints::verify(&folder) {
-            Ok((_, found)) if found == *manifest => drop(good.insert(*step)),
+            Ok((_, found)) if known.get(&step) == Some(&found) => return true,
             Ok(_) => println!("{}: its manifest is not the journal's; it is not used", folder.display()),
             Err(error) => println!("{error}; this checkpoint is not used, an older one and the journal are"),
         }
-    }
-    Ok(good)
+        false
+    });
 }
 
 /// Scores that are on disk already.
@@ -221,7 +247,11 @@ fn write_address(run_dir: &Path, address: SocketAddr) -> Result<(), ExitError> {
     Ok(())
 }
 
-fn serve(listener: TcpListener, inputs: mpsc::Sender<Input>, token: Option<String>) -> tokio::task::JoinHandle<()> {
+pub(crate) fn serve(
+    listener: TcpListener,
+    inputs: mpsc::Sender<Input>,
+    token: Option<String>,
+) -> tokio::task::JoinHandle<()> {
     let server = CoordinatorServer::new(Service::new(inputs))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

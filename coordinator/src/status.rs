@@ -12,7 +12,8 @@ use tonic::transport::Endpoint;
 
 use crate::driver::last_address;
 use crate::exit::ExitError;
-use crate::{journal, security};
+use crate::journal::{JournalError, Records};
+use crate::security;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -60,10 +61,25 @@ fn say(reply: &StatusReply) {
 }
 
 fn from_journal(dir: &Path) -> Result<u8, ExitError> {
-    let contents = journal::read(&dir.join("journal"))?;
-    let commits = contents.records.iter().filter(|record| matches!(record, Record::Commit(_))).count();
-    let ended = contents.records.iter().any(|record| matches!(record, Record::End { .. }));
-    println!("run {}: {commits} steps committed", dir.display());
+    let path = dir.join("journal");
+    let (mut steps, mut ended) = last_step(Records::tail(&path)?)?;
+    if steps.is_none() {
+        (steps, ended) = last_step(Records::open(&path)?)?; // the last segment has only begun
+    }
+    println!("run {}: {} steps committed", dir.display(), steps.unwrap_or(0));
     println!("{}", if ended { "finished" } else { "no coordinator is running; go on with --resume" });
     Ok(0)
+}
+
+/// The last committed step among these records, and whether the run has ended.
+fn last_step(records: Records) -> Result<(Option<u64>, bool), JournalError> {
+    let (mut steps, mut ended) = (None, false);
+    for record in records {
+        match record? {
+            Record::Commit(commit) => steps = Some(commit.step),
+            Record::End { step } => (steps, ended) = (Some(step), true),
+            _ => {}
+        }
+    }
+    Ok((steps, ended))
 }

@@ -181,7 +181,8 @@ pub fn message(order: Order, contents: &impl Contents) -> Option<v1::Coordinator
         }
         Order::Plan { plan, replay } => Body::Plan(plan_to_wire(plan, replay, epoch)),
         Order::Lease { step, attempt, microbatch } => {
-            Body::Lease(v1::Lease { step, attempt, microbatch, samples: contents.samples(step, microbatch) })
+            let samples = contents.samples(step, microbatch);
+            Body::Lease(v1::Lease { step, attempt, microbatch, samples, measure: false })
         }
         Order::Keep { step, attempt, microbatch } => Body::Keep(v1::Keep { step, attempt, microbatch }),
         Order::Drop { step, attempt, microbatch } => Body::Drop(v1::Drop { step, attempt, microbatch }),

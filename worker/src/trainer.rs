@@ -145,9 +145,13 @@ impl LibtorchTrainer {
         );
         let mut statistics = found.statistics;
         let mut words = vec![0i32; self.layout.parameters()];
+        let mut square = 0.0;
         for (index, (slot, tensor)) in self.layout.slots.iter().zip(&found.tensors).enumerate() {
             let values = crate::quantization::floats(tensor);
             statistics.magnitudes.push(exact_sum::magnitude(&values));
+            if lease.measure {
+                square += values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+            }
             let exponent = plan.exponents.get(index).copied().unwrap_or(polya_proto::EXPONENT_UNKNOWN);
             exact_sum::quantise(&values, exponent, plan.bits, &mut words[slot.range.clone()]);
         }
@@ -159,6 +163,7 @@ impl LibtorchTrainer {
             microbatch: lease.microbatch,
             digest,
             statistics: Some(statistics),
+            gradient_norm_bits: square.sqrt().to_bits(),
         })
     }
 }

@@ -1,12 +1,14 @@
 //! The proof from records alone: contiguous steps, each sample once an epoch, no holdout sample, sums that add up.
 //!
-//! The schedule is recomputed from configuration and data; the journal's plan hash binds each step to its sample ids.
+//! The schedule is recomputed from configuration and data; the journal's plan hash binds each step to its sample ids. The
+//! records are taken one by one, so a journal of any length needs the memory of one epoch's counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
+use crate::fold::Journal;
 use crate::record::{Commit, Record};
-use crate::state::{Setup, State};
+use crate::state::Setup;
 
 /// What the records prove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,102 +27,138 @@ pub struct Audit {
     pub holdout_leaks: u64,
     /// Microbatches that were computed a second time by another worker, for comparison.
     pub recomputed: u64,
-    /// S_t of each committed step.
-    pub digests: Vec<(u64, Digest)>,
-    /// Manifest hashes of the journal's checkpoints.
-    pub checkpoints: BTreeMap<u64, Digest>,
+    /// The last committed step and its S_t.
+    pub last: Option<(u64, Digest)>,
+    /// The journal's checkpoints by step: hash of the manifest, and S_t where the step was committed.
+    pub checkpoints: BTreeMap<u64, (Digest, Option<Digest>)>,
     /// The run has its End record.
     pub ended: bool,
-    /// Everything that does not hold, in words.
+    /// Everything that does not hold, in words; at most [`FAULTS_MAX`].
     pub faults: Vec<String>,
+    /// Faults beyond those.
+    pub more_faults: u64,
 }
 
-/// Reads the records once, in order. `holdout` are the ids that must never be trained on.
-pub fn audit(setup: Setup, records: &[Record], holdout: &BTreeSet<String>) -> Audit {
-    let mut report = Audit::default();
-    let mut state = State::new(setup, &[], BTreeSet::new(), BTreeSet::new());
-    let mut seen: Vec<u32> = vec![0; state.setup.schedule.samples().len()];
-    let mut last_epoch_record = 0;
-    for (index, record) in records.iter().enumerate() {
+/// Faults that are told in words.
+pub const FAULTS_MAX: usize = 100;
+
+impl Audit {
+    fn fault(&mut self, words: String) {
+        if self.faults.len() < FAULTS_MAX { self.faults.push(words) } else { self.more_faults += 1 }
+    }
+}
+
+/// Takes a journal's records once, in order.
+#[derive(Debug)]
+pub struct Auditor<'a> {
+    setup: &'a Setup,
+    holdout: &'a BTreeSet<String>,
+    journal: Journal,
+    /// How often each sample was committed in the present epoch.
+    seen: Vec<u32>,
+    report: Audit,
+}
+
+impl<'a> Auditor<'a> {
+    /// `holdout` are the ids that must never be trained on.
+    pub fn new(setup: &'a Setup, holdout: &'a BTreeSet<String>) -> Self {
+        let seen = vec![0; setup.schedule.samples().len()];
+        Auditor { setup, holdout, journal: Journal::new(setup.scale_log2), seen, report: Audit::default() }
+    }
+
+    /// The next record. Gives the step and its S_t where it commits the step that is due.
+    pub fn take(&mut self, record: &Record) -> Option<(u64, Digest)> {
+        let before = self.report.steps;
+        let index = self.journal.records();
+        let is_open = matches!(record, Record::Open { .. });
+        match (index, is_open) {
+            (0, false) => self.report.fault("the journal does not begin with Open".to_owned()),
+            (1.., true) => self.report.fault(format!("record {index}: a second Open")),
+            _ => {}
+        }
         match record {
-            Record::Open { steps, samples, .. } => {
-                if index != 0 {
-                    report.faults.push(format!("record {index}: a second Open"));
-                }
-                let schedule = &state.setup.schedule;
-                if (*steps, *samples) != (schedule.steps(), schedule.samples().len() as u64) {
-                    report.faults.push(format!(
-                        "the journal is of {steps} steps over {samples} samples, configuration and data give {} over {}",
-                        schedule.steps(),
-                        schedule.samples().len()
-                    ));
-                }
-            }
+            Record::Open { steps, samples, .. } => self.opens(*steps, *samples),
             Record::Epoch { epoch, .. } => {
-                if *epoch <= last_epoch_record {
-                    report.faults.push(format!("record {index}: coordinator epoch {epoch} after {last_epoch_record}"));
+                let last = self.journal.epoch();
+                if *epoch <= last {
+                    self.report.fault(format!("record {index}: coordinator epoch {epoch} after {last}"));
                 }
-                last_epoch_record = *epoch;
             }
             Record::Retry(retry) => {
-                let expected = (state.journal.committed() + 1, state.next_attempt().number + 1);
+                let expected = (self.journal.committed() + 1, self.journal.next_attempt(self.setup).number + 1);
                 if (retry.step, retry.attempt) != expected {
-                    report.faults.push(format!("record {index}: Retry of step {} is out of order", retry.step));
+                    self.report.fault(format!("record {index}: Retry of step {} is out of order", retry.step));
                 }
             }
-            Record::Commit(commit) => commit_holds(&state, commit, &mut seen, holdout, &mut report),
+            Record::Commit(commit) => self.commits(commit),
             Record::Checkpoint { step, manifest } => {
-                if *step > state.journal.committed() {
-                    report.faults.push(format!("record {index}: a checkpoint of step {step}, which is not committed"));
+                if *step > self.journal.committed() {
+                    self.report.fault(format!("record {index}: a checkpoint of step {step}, which is not committed"));
                 }
-                report.checkpoints.insert(*step, *manifest);
+                self.report.checkpoints.insert(*step, (*manifest, self.journal.state(*step)));
             }
             Record::End { step } => {
-                report.ended = true;
-                if *step != state.setup.schedule.steps() || *step != state.journal.committed() {
-                    report.faults.push(format!("the run ends at step {step} of {}", state.setup.schedule.steps()));
+                self.report.ended = true;
+                let steps = self.setup.schedule.steps();
+                if *step != steps || *step != self.journal.committed() {
+                    self.report.fault(format!("the run ends at step {step} of {steps}"));
                 }
             }
         }
-        state.fold(record);
+        self.journal.fold(self.setup, record);
+        self.report.last.filter(|_| self.report.steps > before)
     }
-    if !matches!(records.first(), Some(Record::Open { .. })) {
-        report.faults.push("the journal does not begin with Open".to_owned());
-    }
-    report
-}
 
-fn commit_holds(state: &State, commit: &Commit, seen: &mut [u32], holdout: &BTreeSet<String>, report: &mut Audit) {
-    let step = commit.step;
-    let expected = state.journal.committed() + 1;
-    if step != expected || step > state.setup.schedule.steps() {
-        return report.faults.push(format!("step {step} is committed where step {expected} should be"));
+    /// What the records prove.
+    pub fn finish(mut self) -> Audit {
+        if self.journal.records() == 0 {
+            self.report.fault("the journal holds no record".to_owned());
+        }
+        self.report
     }
-    let plan = state.plan(step);
-    if plan.hash != commit.plan {
-        report.faults.push(format!("step {step}: the plan of configuration and data is not the committed one"));
+
+    fn opens(&mut self, steps: u64, samples: u64) {
+        let schedule = &self.setup.schedule;
+        let (expected_steps, expected_samples) = (schedule.steps(), schedule.samples().len() as u64);
+        if (steps, samples) != (expected_steps, expected_samples) {
+            self.report.fault(format!(
+                "the journal is of {steps} steps over {samples} samples, configuration and data give {expected_steps} \
+                 over {expected_samples}"
+            ));
+        }
     }
-    let schedule = &state.setup.schedule;
-    let microbatches = schedule.microbatches(step);
-    if !commit.microbatches.keys().copied().eq(0..microbatches.len() as u32) {
-        report.faults.push(format!("step {step}: not each microbatch stands once in the commit"));
+
+    fn commits(&mut self, commit: &Commit) {
+        let (step, schedule, report) = (commit.step, &self.setup.schedule, &mut self.report);
+        let expected = self.journal.committed() + 1;
+        if step != expected || step > schedule.steps() {
+            return report.fault(format!("step {step} is committed where step {expected} should be"));
+        }
+        if self.journal.plan(self.setup, step).hash != commit.plan {
+            report.fault(format!("step {step}: the plan of configuration and data is not the committed one"));
+        }
+        let microbatches = schedule.microbatches(step);
+        if !commit.microbatches.keys().copied().eq(0..microbatches.len() as u32) {
+            report.fault(format!("step {step}: not each microbatch stands once in the commit"));
+        }
+        let sum = commit.microbatches.values().fold(0u64, |sum, part| sum.wrapping_add(part.digest));
+        if sum != commit.sum_digest {
+            report.fault(format!("step {step}: the microbatches' digests do not add up to the sum's"));
+        }
+        for &index in microbatches.iter().flatten() {
+            let seen = &mut self.seen[index as usize];
+            *seen += 1;
+            report.samples += 1;
+            report.duplicates += u64::from(*seen > 1);
+            report.holdout_leaks += u64::from(self.holdout.contains(&schedule.samples()[index as usize].id));
+        }
+        let (epoch, last_of_epoch) = schedule.epoch_of(step);
+        if last_of_epoch {
+            report.missing += self.seen.iter().filter(|count| **count == 0).count() as u64;
+            report.epochs = epoch + 1;
+            self.seen.fill(0);
+        }
+        report.steps += 1;
+        report.last = Some((step, commit.state));
     }
-    let sum = commit.microbatches.values().fold(0u64, |sum, part| sum.wrapping_add(part.digest));
-    if sum != commit.sum_digest {
-        report.faults.push(format!("step {step}: the microbatches' digests do not add up to the sum's"));
-    }
-    let (epoch, last_of_epoch) = schedule.epoch_of(step);
-    for &index in microbatches.iter().flatten() {
-        report.samples += 1;
-        seen[index as usize] += 1;
-        report.duplicates += u64::from(seen[index as usize] > 1);
-        report.holdout_leaks += u64::from(holdout.contains(&schedule.samples()[index as usize].id));
-    }
-    if last_of_epoch {
-        report.missing += seen.iter().filter(|count| **count == 0).count() as u64;
-        report.epochs = epoch + 1;
-        seen.fill(0);
-    }
-    report.steps += 1;
-    report.digests.push((step, commit.state));
 }

@@ -66,7 +66,7 @@ fn leave_without_workers(state: &mut State, actions: &mut Vec<Action>) {
 /// Where nobody holds a newer state than the newest checkpoint, all load that one and replay from there.
 fn load_newer_checkpoint(state: &mut State, position: u64, now_ms: u64, actions: &mut Vec<Action>) -> bool {
     let committed = state.journal.committed();
-    let Some(&newest) = state.journal.checkpoints.range(..=committed).next_back() else { return false };
+    let Some((&newest, _)) = state.journal.checkpoints().range(..=committed).next_back() else { return false };
     if newest <= position {
         return false;
     }
@@ -114,7 +114,7 @@ fn save(state: &mut State, position: u64, actions: &mut Vec<Action>) -> bool {
     if state.saving.is_some() {
         return false;
     }
-    let newest = state.journal.checkpoints.iter().next_back().copied().unwrap_or(0);
+    let newest = state.journal.checkpoints().keys().next_back().copied().unwrap_or(0);
     let every = state.setup.checkpoint_every;
     let last_due = if every == 0 { 0 } else { position - position % every };
     let at_end = position == state.setup.schedule.steps() || state.draining;
@@ -145,7 +145,7 @@ fn due_evaluation(state: &State, position: u64) -> Option<Purpose> {
 
 fn open_step(state: &mut State, step: u64, replay: bool, actions: &mut Vec<Action>) {
     let plan = state.plan(step);
-    if replay && state.journal.commits[step as usize - 1].plan != plan.hash {
+    if replay && state.journal.commit(step).is_none_or(|commit| commit.plan != plan.hash) {
         let reason = format!("the plan of step {step} is not the journal's: its data or configuration changed");
         return stop(state, reason, actions);
     }

@@ -11,6 +11,7 @@ mod boundary;
 pub mod digest;
 mod evaluation;
 pub mod event;
+mod fold;
 pub mod invariants;
 mod membership;
 pub mod plan;
@@ -23,6 +24,7 @@ mod step;
 pub use action::{Action, End, Order, Purpose};
 pub use digest::Digest;
 pub use event::{Connection, Event, Report};
+pub use fold::Journal;
 pub use record::Record;
 pub use state::{Setup, State};
 

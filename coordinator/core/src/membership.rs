@@ -67,8 +67,9 @@ pub(crate) fn idle(state: &mut State, connection: Connection, held: Held, action
 
 /// Compares a state with the journal. A worker whose state differs is refused by name.
 fn check_held(state: &mut State, connection: Connection, held: Held, actions: &mut Vec<Action>) -> bool {
-    if held.step > state.journal.committed() {
-        // Possible after a journal was restored from a copy that lagged: the worker begins anew.
+    let forgotten = held.step > 0 && held.step < state.journal.first_remembered();
+    if held.step > state.journal.committed() || forgotten {
+        // Beyond the journal: it was restored from a copy that lagged. Forgotten: far behind. The worker begins anew.
         if let Some(member) = state.members.get_mut(&connection) {
             member.held = None;
             member.confirmed = None;

@@ -77,6 +77,9 @@ pub enum Record {
         samples: u64,
         /// Steps of the whole run.
         steps: u64,
+        /// The program that began the run; a newer one may go on with it.
+        #[serde(default)]
+        software: String,
     },
     /// A coordinator opened the journal. Each one's epoch is higher.
     Epoch {
@@ -112,6 +115,15 @@ impl Record {
     /// The bytes of a frame's payload.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("records hold only strings, integers and string or integer keys")
+    }
+
+    /// Whether two Open records are of the same run, whichever version of the program wrote them.
+    pub fn is_same_run(&self, other: &Record) -> bool {
+        let mut one = self.clone();
+        if let (Record::Open { software, .. }, Record::Open { software: theirs, .. }) = (&mut one, other) {
+            software.clone_from(theirs);
+        }
+        one == *other
     }
 
     /// Reads a frame's payload. Any bytes give a record or an error.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::action::Purpose;
 use crate::digest::Digest;
 use crate::event::{Connection, Done, Group, Held, Ready};
+use crate::fold::{Attempt, Journal};
 use crate::plan::Plan;
 use crate::plan::exponents;
 use crate::plan::learning_rate::LearningRate;
 use crate::plan::schedule::Schedule;
-use crate::record::{Commit, CommittedMicrobatch, Record};
+use crate::record::{CommittedMicrobatch, Record};
 
 /// Constants of a run.
 #[derive(Debug, Clone)]
@@ -35,65 +36,6 @@ pub struct Setup {
     pub min_workers: usize,
     /// A worker that is silent for longer is lost.
     pub failure_detection_ms: u64,
-}
-
-/// What a replay must find again.
-#[derive(Debug, Clone)]
-pub(crate) struct Committed {
-    pub(crate) attempt: u32,
-    pub(crate) scale_log2: i32,
-    pub(crate) exponents: Arc<[i32]>,
-    pub(crate) plan: Digest,
-    pub(crate) sum_digest: u64,
-    pub(crate) state: Digest,
-}
-
-/// Attempt of the open step, from Retry records.
-#[derive(Debug, Clone)]
-pub(crate) struct Attempt {
-    pub(crate) number: u32,
-    pub(crate) scale_log2: i32,
-    pub(crate) exponents: Vec<i32>,
-}
-
-/// The fold of the journal's records.
-#[derive(Debug, Clone, Default)]
-pub struct Journal {
-    pub(crate) commits: Vec<Committed>,
-    pub(crate) retry: Option<Attempt>,
-    pub(crate) magnitudes: Vec<i32>,
-    pub(crate) scale_log2: i32,
-    pub(crate) epoch: u64,
-    pub(crate) ended: bool,
-    /// Steps of complete checkpoints that may be loaded, the shell has verified them.
-    pub(crate) checkpoints: BTreeSet<u64>,
-}
-
-impl Journal {
-    /// Last committed step.
-    pub fn committed(&self) -> u64 {
-        self.commits.len() as u64
-    }
-
-    /// S_t of a committed step from 1.
-    pub fn state(&self, step: u64) -> Option<Digest> {
-        self.commits.get(step.checked_sub(1)? as usize).map(|commit| commit.state)
-    }
-
-    /// The last Epoch record's number.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// Steps of checkpoints that may be loaded.
-    pub fn checkpoints(&self) -> &BTreeSet<u64> {
-        &self.checkpoints
-    }
-
-    /// Whether the run is finished.
-    pub fn ended(&self) -> bool {
-        self.ended
-    }
 }
 
 /// A connected worker.
@@ -196,8 +138,15 @@ impl State {
         checkpoints: BTreeSet<u64>,
         evaluated: BTreeSet<(Purpose, u64)>,
     ) -> Self {
-        let journal = Journal { scale_log2: setup.scale_log2, ..Journal::default() };
-        let mut state = State {
+        let mut journal = Journal::new(setup.scale_log2);
+        records.iter().for_each(|record| journal.fold(&setup, record));
+        journal.retain_checkpoints(|step| checkpoints.contains(&step));
+        State::of_journal(setup, journal, evaluated)
+    }
+
+    /// The state after a folded journal, which names only checkpoints that are whole.
+    pub fn of_journal(setup: Setup, journal: Journal, evaluated: BTreeSet<(Purpose, u64)>) -> Self {
+        State {
             setup: Arc::new(setup),
             journal,
             members: BTreeMap::new(),
@@ -208,10 +157,7 @@ impl State {
             saving: None,
             evaluated,
             draining: false,
-        };
-        records.iter().for_each(|record| state.fold(record));
-        state.journal.checkpoints = checkpoints;
-        state
+        }
     }
 
     /// What the journal says.
@@ -226,61 +172,12 @@ impl State {
 
     /// Applies a durable record.
     pub(crate) fn fold(&mut self, record: &Record) {
-        match record {
-            Record::Open { .. } => {}
-            Record::Epoch { epoch, .. } => self.journal.epoch = *epoch,
-            Record::Retry(retry) => {
-                self.journal.scale_log2 = retry.scale_log2;
-                self.journal.retry = Some(Attempt {
-                    number: retry.attempt,
-                    scale_log2: retry.scale_log2,
-                    exponents: retry.exponents.clone(),
-                });
-            }
-            Record::Commit(commit) => self.fold_commit(commit),
-            Record::Checkpoint { step, .. } => {
-                self.journal.checkpoints.insert(*step);
-            }
-            Record::End { .. } => self.journal.ended = true,
-        }
-    }
-
-    fn fold_commit(&mut self, commit: &Commit) {
-        let attempt = self.next_attempt();
-        self.journal.commits.push(Committed {
-            attempt: commit.attempt,
-            scale_log2: attempt.scale_log2,
-            exponents: attempt.exponents.into(),
-            plan: commit.plan,
-            sum_digest: commit.sum_digest,
-            state: commit.state,
-        });
-        let mut total = crate::statistics::Statistics::default();
-        commit.microbatches.values().for_each(|part| total.add(&part.statistics));
-        exponents::remember(&mut self.journal.magnitudes, &total.magnitudes);
-        self.journal.retry = None;
-    }
-
-    /// Attempt, scale and exponents of the step after the last committed one.
-    pub(crate) fn next_attempt(&self) -> Attempt {
-        if let Some(retry) = &self.journal.retry {
-            return retry.clone();
-        }
-        let step = self.journal.committed() + 1;
-        let bits = exponents::bits(self.setup.schedule.microbatches(step).len() as u32);
-        let exponents = self.journal.magnitudes.iter().map(|&m| exponents::exponent(m, bits)).collect();
-        Attempt { number: 0, scale_log2: self.journal.scale_log2, exponents }
+        self.journal.fold(&self.setup, record);
     }
 
     /// The plan of a step, with the recorded attempt if it is committed.
     pub(crate) fn plan(&self, step: u64) -> Plan {
-        let attempt = match self.journal.commits.get(step as usize - 1) {
-            Some(done) => {
-                Attempt { number: done.attempt, scale_log2: done.scale_log2, exponents: done.exponents.to_vec() }
-            }
-            None => self.next_attempt(),
-        };
-        plan_of(&self.setup, step, attempt)
+        self.journal.plan(&self.setup, step)
     }
 }
 

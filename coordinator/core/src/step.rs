@@ -296,7 +296,7 @@ fn agree(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
         return disagreement(state, &what, &all, actions);
     }
     if open.replay {
-        let known = &journal.commits[step as usize - 1];
+        let known = journal.commit(step).expect("a step is replayed only while it is remembered");
         if known.sum_digest != expected || known.state != first.state {
             let all: Vec<String> = open.ready.keys().map(name).collect();
             let what = format!("replay of step {step} gives state {}, the journal has {}", first.state, known.state);

@@ -35,9 +35,15 @@ fn assert_proven(world: &World) {
     let mut records = world.records.clone();
     let (steps, samples) = (setup().schedule.steps(), setup().schedule.samples().len() as u64);
     let zero = Digest([0; 32]);
-    let open = coordinator_core::Record::Open { version: 1, config: zero, data: zero, base: zero, samples, steps };
+    let software = String::new();
+    let open =
+        coordinator_core::Record::Open { version: 1, config: zero, data: zero, base: zero, samples, steps, software };
     records.insert(0, open);
-    let report = audit::audit(setup(), &records, &Default::default());
+    let (setup, holdout) = (setup(), Default::default());
+    let mut auditor = audit::Auditor::new(&setup, &holdout);
+    let digests: Vec<Digest> = records.iter().filter_map(|record| Some(auditor.take(record)?.1)).collect();
+    assert_eq!(digests, world.digests());
+    let report = auditor.finish();
     assert_eq!(report.faults, Vec::<String>::new());
     assert_eq!((report.steps, report.epochs, report.duplicates, report.missing), (steps, 2, 0, 0));
     assert_eq!(report.samples, 2 * samples);

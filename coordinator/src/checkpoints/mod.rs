@@ -2,13 +2,18 @@
 //!
 //! Files are written under a temporary name and fsynced, the manifest (size and blake3 of each) last, then one rename.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+mod disk;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use coordinator_core::Digest;
 use serde::{Deserialize, Serialize};
+
+pub use disk::{Disk, RealDisk};
 
 /// A state's files, by name, in order.
 pub type StateFiles = Vec<(String, Vec<u8>)>;
@@ -40,6 +45,16 @@ pub enum CheckpointError {
         /// What differs.
         reason: String,
     },
+    /// Written by another version of Polya.
+    #[error(
+        "{path}: a checkpoint of format {found}, this program reads {FORMAT}: use the version of Polya that wrote it"
+    )]
+    Version {
+        /// Its manifest.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
@@ -51,9 +66,15 @@ fn damaged(path: &Path, reason: impl Into<String>) -> CheckpointError {
     CheckpointError::Damaged { path: path.to_owned(), reason: reason.into() }
 }
 
+/// Version of a checkpoint's format.
+const FORMAT: u32 = 1;
+
 /// Size and hash of each file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// Version of the format.
+    #[serde(default)]
+    pub format: u32,
     /// By name.
     pub files: BTreeMap<String, Entry>,
 }
@@ -85,52 +106,63 @@ pub fn folder(run_dir: &Path, step: u64) -> PathBuf {
 
 /// Writes a checkpoint. Gives the hash of its manifest. A folder that is there already and whole is left as it is.
 pub fn save(run_dir: &Path, state: &StateJson, files: &StateFiles) -> Result<Digest, CheckpointError> {
+    save_on(&RealDisk, run_dir, state, files)
+}
+
+/// The same, on a disk that may fail at any call: after that the checkpoint is absent, or complete (I8).
+fn save_on(disk: &impl Disk, run_dir: &Path, state: &StateJson, files: &StateFiles) -> Result<Digest, CheckpointError> {
     let target = folder(run_dir, state.step);
     if let Ok((_, digest)) = verify(&target) {
         return Ok(digest);
     }
     let parent = run_dir.join(FOLDER);
     let temporary = parent.join(format!("{TEMPORARY}step-{:06}", state.step));
-    remove(&temporary)?;
-    remove(&target)?; // damaged, or it would have been returned above
-    fs::create_dir_all(&temporary).map_err(io(&temporary))?;
+    remove(disk, &temporary)?;
+    remove(disk, &target)?; // damaged, or it would have been returned above
+    create(disk, &parent)?;
+    sync(disk, run_dir)?; // the folder of all checkpoints may be new
+    create(disk, &temporary)?;
     let json = serde_json::to_vec_pretty(state).expect("numbers and texts serialise");
-    let mut manifest = Manifest { files: BTreeMap::new() };
+    let mut manifest = Manifest { format: FORMAT, files: BTreeMap::new() };
+    let mut folders = BTreeSet::new();
     for (name, bytes) in files.iter().map(|(name, bytes)| (name.as_str(), bytes)).chain([(STATE, &json)]) {
         let path = temporary.join(name);
         if Path::new(name).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
             return Err(damaged(&path, "a state's file must stay inside its folder"));
         }
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(io(folder))?;
+        for folder in Path::new(name).ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+            folders.insert(folder.to_owned());
         }
-        write_durably(&path, bytes)?;
+        for folder in &folders {
+            create(disk, &temporary.join(folder))?; // a set of paths is in order: outer folders come first
+        }
+        write_durably(disk, &path, bytes)?;
         manifest.files.insert(name.to_owned(), Entry { size: bytes.len() as u64, blake3: Digest::of(bytes) });
     }
     let manifest = serde_json::to_vec_pretty(&manifest).expect("numbers and texts serialise");
-    write_durably(&temporary.join(MANIFEST), &manifest)?;
-    for name in files.iter().filter_map(|(name, _)| Path::new(name).parent()).chain([Path::new("")]) {
-        sync_folder(&temporary.join(name))?;
+    write_durably(disk, &temporary.join(MANIFEST), &manifest)?;
+    for folder in folders.iter().map(PathBuf::as_path).chain([Path::new("")]) {
+        sync(disk, &temporary.join(folder))?;
     }
-    fs::rename(&temporary, &target).map_err(io(&target))?;
-    sync_folder(&parent)?;
+    disk.rename(&temporary, &target).map_err(io(&target))?;
+    sync(disk, &parent)?;
     Ok(Digest::of(&manifest))
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let mut file = File::create(path).map_err(io(path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io(path))
+fn write_durably(disk: &impl Disk, path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    disk.write(path, bytes).and_then(|()| disk.sync(path)).map_err(io(path))
 }
 
-fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(io(path))
+fn create(disk: &impl Disk, path: &Path) -> Result<(), CheckpointError> {
+    disk.create_folder(path).map_err(io(path))
 }
 
-fn remove(path: &Path) -> Result<(), CheckpointError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(error)),
-        _ => Ok(()),
-    }
+fn sync(disk: &impl Disk, path: &Path) -> Result<(), CheckpointError> {
+    disk.sync(path).map_err(io(path))
+}
+
+fn remove(disk: &impl Disk, path: &Path) -> Result<(), CheckpointError> {
+    disk.remove_folder(path).map_err(io(path))
 }
 
 /// Checks every byte of a checkpoint. Gives what state.json says and the manifest's hash.
@@ -144,6 +176,9 @@ pub fn read(folder: &Path) -> Result<(StateJson, Digest, StateFiles), Checkpoint
     let path = folder.join(MANIFEST);
     let bytes = fs::read(&path).map_err(io(&path))?;
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| damaged(&path, error.to_string()))?;
+    if manifest.format != FORMAT {
+        return Err(CheckpointError::Version { path, found: manifest.format });
+    }
     let digest = Digest::of(&bytes);
     let mut files = StateFiles::new();
     for (name, entry) in &manifest.files {
@@ -192,7 +227,7 @@ pub fn steps(run_dir: &Path) -> Vec<u64> {
 pub fn clean(run_dir: &Path) -> Result<(), CheckpointError> {
     for entry in fs::read_dir(run_dir.join(FOLDER)).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            remove(&entry.path())?;
+            remove(&RealDisk, &entry.path())?;
         }
     }
     Ok(())
@@ -204,7 +239,7 @@ pub fn prune(run_dir: &Path, keep: u64) -> Result<(), CheckpointError> {
     let steps = steps(run_dir);
     let old = steps.len().saturating_sub(keep as usize);
     for step in steps.into_iter().take(old).filter(|step| Some(*step) != best) {
-        remove(&folder(run_dir, step))?;
+        remove(&RealDisk, &folder(run_dir, step))?;
     }
     Ok(())
 }
@@ -225,72 +260,7 @@ pub fn note_holdout_loss(run_dir: &Path, step: u64, loss: f64) -> Result<(), Che
     fs::create_dir_all(&parent).map_err(io(&parent))?;
     let temporary = parent.join(format!("{TEMPORARY}{BEST}"));
     let json = serde_json::json!({ "step": step, "holdout_loss": loss });
-    write_durably(&temporary, format!("{json:#}\n").as_bytes())?;
+    write_durably(&RealDisk, &temporary, format!("{json:#}\n").as_bytes())?;
     let path = parent.join(BEST);
     fs::rename(&temporary, &path).map_err(io(&path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn files(seed: u8) -> StateFiles {
-        let names = ["reasoning/adapter_config.json", "reasoning/adapter_model.safetensors", "optimizer.safetensors"];
-        names.iter().map(|name| ((*name).to_owned(), vec![seed; 100])).collect()
-    }
-
-    fn state(step: u64, files: &StateFiles) -> StateJson {
-        let fold = polya_proto::state_digest(files.iter().map(|(n, b)| (n.as_str(), b.as_slice())));
-        StateJson { step, state: Digest(fold), epoch: 1 }
-    }
-
-    #[test]
-    fn what_was_saved_is_read_and_any_flipped_byte_is_refused() {
-        let run = tempfile::tempdir().unwrap();
-        let files = files(3);
-        let digest = save(run.path(), &state(7, &files), &files).unwrap();
-        let target = folder(run.path(), 7);
-        assert_eq!(read(&target).unwrap(), (state(7, &files), digest, files.clone()));
-        for name in ["state.json", "manifest.json", "optimizer.safetensors", "reasoning/adapter_config.json"] {
-            let path = target.join(name);
-            let whole = fs::read(&path).unwrap();
-            for at in 0..whole.len() {
-                let mut flipped = whole.clone();
-                flipped[at] ^= 1;
-                fs::write(&path, flipped).unwrap();
-                assert!(read(&target).map_or(true, |(_, found, _)| found != digest), "{name}, byte {at}");
-            }
-            fs::write(&path, whole).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_state_that_does_not_fold_to_its_digest_is_refused() {
-        let run = tempfile::tempdir().unwrap();
-        let wrong = StateJson { state: Digest::of(b"other"), ..state(7, &files(1)) };
-        save(run.path(), &wrong, &files(1)).unwrap();
-        assert!(read(&folder(run.path(), 7)).unwrap_err().to_string().contains("do not fold"));
-    }
-
-    #[test]
-    fn the_best_checkpoint_is_kept_beside_the_newest() {
-        let run = tempfile::tempdir().unwrap();
-        for (step, loss) in [(1, 0.5), (2, 0.3), (3, 0.4), (4, 0.6), (5, 0.7)] {
-            let files = files(step as u8);
-            save(run.path(), &state(step, &files), &files).unwrap();
-            note_holdout_loss(run.path(), step, loss).unwrap();
-            prune(run.path(), 2).unwrap();
-        }
-        assert_eq!(steps(run.path()), [2, 4, 5]);
-        fs::create_dir(run.path().join("checkpoints/.tmp-step-000009")).unwrap();
-        clean(run.path()).unwrap();
-        assert_eq!(fs::read_dir(run.path().join("checkpoints")).unwrap().count(), 4);
-    }
-
-    #[test]
-    fn a_name_that_leaves_the_folder_is_refused() {
-        let run = tempfile::tempdir().unwrap();
-        let files = vec![("../../evil".to_owned(), vec![1])];
-        assert!(save(run.path(), &state(1, &files), &files).is_err());
-    }
 }

@@ -1,220 +1,179 @@
-//! The journal: an append-only file of frames, each chained to the one before by hash.
+//! The journal: an append-only chain of frames, each bound to the one before by hash.
 //!
-//! `POLYAJ01`, then frames: payload length (u32, little endian), payload, blake3(previous hash, length, payload). A torn
-//! tail is what a crash leaves: it is cut. A bad frame with a whole one behind it is damage: an error.
+//! A segment is a header (`POLYAJ02`, its number as u64, the head of the chain before it), then frames: payload length
+//! (u32), payload, blake3(previous hash, length, payload); numbers are little endian. A torn tail is what a crash leaves:
+//! it is cut. A bad frame with a whole one behind it is damage: an error. A long segment is sealed beside the journal with
+//! a snapshot of the fold, so that a restart reads the last segment; an audit reads all.
 
+mod error;
 mod frame;
+mod read;
+mod segment;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use coordinator_core::Digest;
-use coordinator_core::record::{Record, RecordError};
+use coordinator_core::record::Record;
+use coordinator_core::{Digest, Journal as Fold, Setup};
 
-/// A journal that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The file cannot be read or written.
-    #[error("{path}: {error}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// Another coordinator has it.
-    #[error("{path} is locked: another coordinator runs in this directory")]
-    Locked {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// Not a journal, or of another version.
-    #[error("{path}: not a journal of format {}", frame::FORMAT)]
-    Format {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// A frame in the middle is damaged.
-    #[error("{path}: byte {at}: the frame is damaged, and whole frames follow: this is no torn tail. Restore the file")]
-    Broken {
-        /// Which file.
-        path: PathBuf,
-        /// Where the frame begins.
-        at: u64,
-    },
-    /// A whole frame holds no record.
-    #[error("{path}: byte {at}: {error}")]
-    Record {
-        /// Which file.
-        path: PathBuf,
-        /// Where the frame begins.
-        at: u64,
-        /// Why.
-        error: RecordError,
-    },
-    /// An earlier write or fsync failed: what is durable is unknown.
-    #[error("{path}: an earlier write failed, nothing more is written")]
-    Poisoned {
-        /// Which file.
-        path: PathBuf,
-    },
-}
+pub use error::JournalError;
+use error::io;
+use frame::Header;
+pub use read::Records;
 
-/// What a journal holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contents {
-    /// The records in order.
-    pub records: Vec<Record>,
-    /// Hash of the last frame: the head of the chain.
-    pub head: Digest,
-    /// Bytes of a torn tail, if there was one.
-    pub torn: u64,
-}
+/// A segment is sealed when it is longer.
+const SEGMENT_BYTES: u64 = 32 << 20;
 
 /// An open, locked journal.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Held as long as the journal is open.
+    _lock: File,
+    number: u64,
     head: Digest,
+    bytes: u64,
+    records: u64,
+    segment_bytes: u64,
     poisoned: bool,
 }
 
+/// What was found when a journal was opened.
+#[derive(Debug)]
+pub struct Found {
+    /// The fold of all records.
+    pub fold: Fold,
+    /// Bytes of a torn tail that was cut.
+    pub torn: u64,
+    /// Whether sealed segments had to be read, because there was no good snapshot of them.
+    pub refolded: bool,
+}
+
 impl Journal {
-    /// Creates the file; it must not exist.
+    /// Creates the journal; it must not exist.
     pub fn create(path: &Path) -> Result<Self, JournalError> {
-        let io = |error| JournalError::Io { path: path.to_owned(), error };
-        let mut file = OpenOptions::new().read(true).append(true).create_new(true).open(path).map_err(io)?;
-        lock(&file, path)?;
-        file.write_all(frame::MAGIC).and_then(|()| file.sync_all()).map_err(io)?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        let lock = lock(path)?;
+        if path.exists() {
+            return Err(io(path)(std::io::ErrorKind::AlreadyExists.into()));
         }
-        Ok(Journal { path: path.to_owned(), file, head: frame::first(), poisoned: false })
+        let header = Header::first();
+        segment::begin(path, &header)?;
+        let bytes = frame::HEADER as u64;
+        Self::opened(path, lock, header.number, header.previous, bytes, 0)
     }
 
-    /// Opens the file and cuts a torn tail.
-    pub fn open(path: &Path) -> Result<(Self, Contents), JournalError> {
-        let io = |error| JournalError::Io { path: path.to_owned(), error };
-        let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(io)?;
-        lock(&file, path)?;
-        let mut bytes = vec![];
-        file.read_to_end(&mut bytes).map_err(io)?;
-        let contents = parse(path, &bytes)?;
-        if contents.torn > 0 {
-            file.set_len(bytes.len() as u64 - contents.torn).and_then(|()| file.sync_all()).map_err(io)?;
-            file.seek(SeekFrom::End(0)).map_err(io)?;
+    /// Opens the journal, cuts a torn tail and folds the records.
+    pub fn open(path: &Path, setup: &Setup) -> Result<(Self, Found), JournalError> {
+        let lock = lock(path)?;
+        let header = read::header_of(path)?;
+        segment::undo(path, header.number)?;
+        let known = match header.number {
+            1 => None,
+            number => snapshot::read(&segment::snapshot(path, number - 1), header.previous),
+        };
+        let refolded = header.number > 1 && known.is_none();
+        let mut records = if known.is_some() { Records::tail(path)? } else { Records::open(path)? };
+        let mut fold = known.unwrap_or_else(|| Fold::new(setup.scale_log2));
+        for record in &mut records {
+            fold.fold(setup, &record?);
         }
-        Ok((Journal { path: path.to_owned(), file, head: contents.head, poisoned: false }, contents))
+        let head = records.head().unwrap_or(header.previous);
+        let torn = records.torn();
+        let bytes = std::fs::metadata(path).map_err(io(path))?.len() - torn;
+        let journal = Self::opened(path, lock, header.number, head, bytes, fold.records())?;
+        if torn > 0 {
+            journal.file.set_len(bytes).and_then(|()| journal.file.sync_all()).map_err(io(path))?;
+        }
+        Ok((journal, Found { fold, torn, refolded }))
+    }
+
+    fn opened(
+        path: &Path,
+        lock: File,
+        number: u64,
+        head: Digest,
+        bytes: u64,
+        records: u64,
+    ) -> Result<Self, JournalError> {
+        let file = OpenOptions::new().append(true).open(path).map_err(io(path))?;
+        let (path, segment_bytes) = (path.to_owned(), SEGMENT_BYTES);
+        Ok(Journal { path, file, _lock: lock, number, head, bytes, records, segment_bytes, poisoned: false })
+    }
+
+    /// Another length from which on a segment is sealed.
+    pub fn with_segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
     }
 
     /// Appends a record and makes it durable. After a failure nothing is written any more: what a failed fsync left
     /// behind is unknown, so it is never tried again.
     pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        if self.poisoned {
-            return Err(JournalError::Poisoned { path: self.path.clone() });
+        self.guarded(|journal| {
+            let (bytes, head) = frame::encode(journal.head, &record.encode());
+            journal.file.write_all(&bytes).and_then(|()| journal.file.sync_data()).map_err(io(&journal.path))?;
+            journal.head = head;
+            journal.bytes += bytes.len() as u64;
+            journal.records += 1;
+            Ok(())
+        })
+    }
+
+    /// Seals the last segment if it is long and `fold` is the fold of all that was appended. True if it did.
+    pub fn seal_if_long(&mut self, fold: &Fold) -> Result<bool, JournalError> {
+        if self.bytes < self.segment_bytes || fold.records() != self.records {
+            return Ok(false);
         }
-        let (bytes, head) = frame::encode(self.head, &record.encode());
-        if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
-            self.poisoned = true;
-            return Err(JournalError::Io { path: self.path.clone(), error });
-        }
-        self.head = head;
-        Ok(())
+        self.guarded(|journal| {
+            let (path, number) = (journal.path.clone(), journal.number);
+            segment::make_folder(&path)?;
+            snapshot::write(&segment::snapshot(&path, number), journal.head, fold)?;
+            segment::seal(&path, number)?;
+            segment::begin(&path, &Header { number: number + 1, previous: journal.head })?;
+            journal.file = OpenOptions::new().append(true).open(&path).map_err(io(&path))?;
+            journal.number += 1;
+            journal.bytes = frame::HEADER as u64;
+            segment::remove(&segment::snapshot(&path, number - 1))?;
+            Ok(true)
+        })
     }
 
     /// Hash of the last frame.
     pub fn head(&self) -> Digest {
         self.head
     }
+
+    fn guarded<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        if self.poisoned {
+            return Err(JournalError::Poisoned { path: self.path.clone() });
+        }
+        let result = write(self);
+        self.poisoned = result.is_err();
+        result
+    }
 }
 
-fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
+/// The fold of the whole journal that remembers every step and checkpoint. Read only.
+pub fn fold_everything(path: &Path, setup: &Setup) -> Result<Fold, JournalError> {
+    let mut fold = Fold::remembering_from(setup.scale_log2, 0);
+    for record in Records::open(path)? {
+        fold.fold(setup, &record?);
+    }
+    Ok(fold)
+}
+
+/// A file of its own, since the journal's is replaced when a segment is sealed.
+fn lock(journal: &Path) -> Result<File, JournalError> {
+    let path = journal.with_extension("lock");
+    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(io(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::Locked { path: path.to_owned() }),
-        Err(std::fs::TryLockError::Error(error)) => Err(JournalError::Io { path: path.to_owned(), error }),
-    }
-}
-
-/// Reads a journal without touching it, also while a coordinator writes it.
-pub fn read(path: &Path) -> Result<Contents, JournalError> {
-    let bytes = std::fs::read(path).map_err(|error| JournalError::Io { path: path.to_owned(), error })?;
-    parse(path, &bytes)
-}
-
-fn parse(path: &Path, bytes: &[u8]) -> Result<Contents, JournalError> {
-    let parsed = frame::parse(bytes).map_err(|error| match error {
-        frame::FrameError::Format => JournalError::Format { path: path.to_owned() },
-        frame::FrameError::Broken(at) => JournalError::Broken { path: path.to_owned(), at },
-    })?;
-    let mut records = Vec::with_capacity(parsed.payloads.len());
-    for (at, payload) in parsed.payloads {
-        let record = Record::decode(payload);
-        records.push(record.map_err(|error| JournalError::Record { path: path.to_owned(), at, error })?);
-    }
-    Ok(Contents { records, head: parsed.head, torn: parsed.torn })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(epoch: u64) -> Record {
-        Record::Epoch { epoch, time_ms: 7 }
-    }
-
-    #[test]
-    fn what_was_appended_is_read_and_a_second_coordinator_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
-        let mut journal = Journal::create(&path).unwrap();
-        (1..4).for_each(|epoch| journal.append(&record(epoch)).unwrap());
-        assert!(matches!(Journal::open(&path), Err(JournalError::Locked { .. })));
-        assert_eq!(read(&path).unwrap().records, [record(1), record(2), record(3)]);
-        let head = journal.head();
-        drop(journal);
-        let (mut journal, contents) = Journal::open(&path).unwrap();
-        assert_eq!((contents.head, contents.torn), (head, 0));
-        journal.append(&record(4)).unwrap();
-        assert_eq!(read(&path).unwrap().records.len(), 4);
-    }
-
-    #[test]
-    fn a_torn_tail_is_cut_wherever_it_was_torn() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
-        let mut journal = Journal::create(&path).unwrap();
-        journal.append(&record(1)).unwrap();
-        let whole = std::fs::metadata(&path).unwrap().len() as usize;
-        journal.append(&record(2)).unwrap();
-        drop(journal);
-        let bytes = std::fs::read(&path).unwrap();
-        for length in whole..bytes.len() {
-            std::fs::write(&path, &bytes[..length]).unwrap();
-            let (mut journal, contents) = Journal::open(&path).unwrap();
-            assert_eq!((contents.records.len(), contents.torn), (1, (length - whole) as u64));
-            journal.append(&record(3)).unwrap();
-            drop(journal);
-            assert_eq!(read(&path).unwrap().records, [record(1), record(3)]);
-        }
-    }
-
-    #[test]
-    fn a_flipped_byte_before_a_whole_frame_is_an_error_with_its_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
-        let mut journal = Journal::create(&path).unwrap();
-        (1..4).for_each(|epoch| journal.append(&record(epoch)).unwrap());
-        drop(journal);
-        let bytes = std::fs::read(&path).unwrap();
-        let frame = (bytes.len() - 8) / 3;
-        for at in 8..8 + 2 * frame {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1;
-            std::fs::write(&path, &damaged).unwrap();
-            assert!(matches!(read(&path), Err(JournalError::Broken { .. })), "byte {at}: {:?}", read(&path));
-        }
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::Locked { path: journal.to_owned() }),
+        Err(std::fs::TryLockError::Error(error)) => Err(io(&path)(error)),
     }
 }

@@ -129,6 +129,7 @@ impl Trainer for IntegerFold {
             microbatch: lease.microbatch,
             digest: digest(self.seed, &quantised),
             statistics: Some(MicrobatchStatistics { magnitudes, ..statistics(&lease.samples) }),
+            gradient_norm_bits: if lease.measure { norm(&gradient) } else { 0 },
         })
     }
 
@@ -258,6 +259,12 @@ fn magnitude(words: &[i64]) -> i32 {
         None | Some(0) => GRADIENT_ZERO,
         Some(largest) => (u64::BITS - largest.leading_zeros()) as i32 - POINT,
     }
+}
+
+/// l2 norm of a gradient h * 2^-12, f64 bits.
+fn norm(words: &[i64]) -> u64 {
+    let square: i64 = words.iter().map(|h| h * h).sum();
+    ((square as f64).sqrt() / f64::from(1 << POINT)).to_bits()
 }
 
 /// sum(r_i * q_i) mod 2^64: linear, so the digest of a sum is the sum of the digests.

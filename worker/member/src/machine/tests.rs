@@ -107,7 +107,7 @@ fn plan(step: u64, attempt: u32) -> Order {
 }
 
 fn lease(step: u64, attempt: u32, microbatch: u32) -> Order {
-    Order::Lease(Lease { step, attempt, microbatch, samples: vec![] })
+    Order::Lease(Lease { step, attempt, microbatch, ..Lease::default() })
 }
 
 fn keep(step: u64, attempt: u32, microbatch: u32) -> Order {
@@ -115,7 +115,7 @@ fn keep(step: u64, attempt: u32, microbatch: u32) -> Order {
 }
 
 fn done(step: u64, attempt: u32, microbatch: u32) -> Done {
-    Done { step, attempt, microbatch, digest: 50 + u64::from(microbatch), statistics: None }
+    Done { step, attempt, microbatch, digest: 50 + u64::from(microbatch), ..Done::default() }
 }
 
 fn reduce(generation: u64) -> Order {

@@ -125,7 +125,7 @@ pub fn plan(epoch: u64, step: u64) -> Order {
 
 pub fn lease(step: u64, microbatch: u32) -> Order {
     let sample = Sample { id: format!("{step}/{microbatch}"), ids: vec![1, 2, 3], ..Sample::default() };
-    Order::Lease(Lease { step, attempt: 0, microbatch, samples: vec![sample] })
+    Order::Lease(Lease { step, microbatch, samples: vec![sample], ..Lease::default() })
 }
 
 pub fn table(rows: &[(&str, &[Done])]) -> Vec<OwnedMicrobatch> {

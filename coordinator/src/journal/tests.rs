@@ -1,0 +1,190 @@
+use std::path::PathBuf;
+
+use coordinator_core::plan::learning_rate::LearningRate;
+use coordinator_core::plan::schedule::{Cut, Length, SampleSummary, Schedule};
+
+use super::*;
+
+fn setup() -> Setup {
+    let sample = SampleSummary { id: "a".to_owned(), tokens: 1, learned: 1 };
+    let cut = Cut { seed: 1, tokens_per_microbatch: 1, microbatches_per_step: 1 };
+    Setup {
+        schedule: Schedule::new(vec![sample], cut, Length::Steps(1)).unwrap(),
+        learning_rate: LearningRate { peak: 1.0, minimum: 0.0, warmup_steps: 0, steps: 1 },
+        stage_weights: [1.0; 4],
+        scale_log2: 0,
+        checkpoint_every: 0,
+        evaluation_every: 0,
+        evaluate: false,
+        holdout: false,
+        min_workers: 1,
+        failure_detection_ms: 1_000,
+    }
+}
+
+fn record(epoch: u64) -> Record {
+    Record::Epoch { epoch, time_ms: 7 }
+}
+
+fn read(path: &Path) -> Result<Vec<Record>, JournalError> {
+    Records::open(path)?.collect()
+}
+
+fn fresh() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    (folder, path)
+}
+
+/// A journal of `count` records, sealed after every second one.
+fn sealed(path: &Path, count: u64) -> Fold {
+    let (setup, mut fold) = (setup(), Fold::new(0));
+    let mut journal = Journal::create(path).unwrap().with_segment_bytes(200);
+    for epoch in 1..=count {
+        journal.seal_if_long(&fold).unwrap();
+        journal.append(&record(epoch)).unwrap();
+        fold.fold(&setup, &record(epoch));
+    }
+    fold
+}
+
+#[test]
+fn what_was_appended_is_read_and_a_second_coordinator_is_refused() {
+    let (_folder, path) = fresh();
+    let mut journal = Journal::create(&path).unwrap();
+    (1..4).for_each(|epoch| journal.append(&record(epoch)).unwrap());
+    assert!(matches!(Journal::open(&path, &setup()), Err(JournalError::Locked { .. })));
+    assert_eq!(read(&path).unwrap(), [record(1), record(2), record(3)]);
+    let head = journal.head();
+    drop(journal);
+    let (mut journal, found) = Journal::open(&path, &setup()).unwrap();
+    assert_eq!((journal.head(), found.torn, found.fold.records()), (head, 0, 3));
+    journal.append(&record(4)).unwrap();
+    assert_eq!(read(&path).unwrap().len(), 4);
+}
+
+#[test]
+fn a_torn_tail_is_cut_wherever_it_was_torn() {
+    let (_folder, path) = fresh();
+    let mut journal = Journal::create(&path).unwrap();
+    journal.append(&record(1)).unwrap();
+    let whole = std::fs::metadata(&path).unwrap().len() as usize;
+    journal.append(&record(2)).unwrap();
+    drop(journal);
+    let bytes = std::fs::read(&path).unwrap();
+    for length in whole..bytes.len() {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let (mut journal, found) = Journal::open(&path, &setup()).unwrap();
+        assert_eq!((found.fold.records(), found.torn), (1, (length - whole) as u64));
+        journal.append(&record(3)).unwrap();
+        drop(journal);
+        assert_eq!(read(&path).unwrap(), [record(1), record(3)]);
+    }
+}
+
+#[test]
+fn a_flipped_byte_before_a_whole_frame_is_an_error_with_its_place() {
+    let (_folder, path) = fresh();
+    let mut journal = Journal::create(&path).unwrap();
+    (1..4).for_each(|epoch| journal.append(&record(epoch)).unwrap());
+    drop(journal);
+    let bytes = std::fs::read(&path).unwrap();
+    let frame = (bytes.len() - frame::HEADER) / 3;
+    for at in frame::HEADER..frame::HEADER + 2 * frame {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(matches!(read(&path), Err(JournalError::Broken { .. })), "byte {at}: {:?}", read(&path));
+    }
+}
+
+#[test]
+fn a_sealed_journal_is_resumed_from_its_last_segment_and_read_whole() {
+    let (_folder, path) = fresh();
+    let expected = sealed(&path, 9);
+    assert!(Records::tail(&path).unwrap().count() < 9, "the last segment is a part of the journal");
+    assert_eq!(read(&path).unwrap(), (1..10).map(record).collect::<Vec<_>>());
+    let (mut journal, found) = Journal::open(&path, &setup()).unwrap();
+    assert_eq!((&found.fold, found.refolded), (&expected, false));
+    journal.append(&record(10)).unwrap();
+    assert_eq!(read(&path).unwrap().len(), 10);
+}
+
+#[test]
+fn without_a_good_snapshot_the_sealed_segments_are_folded() {
+    let (folder, path) = fresh();
+    let expected = sealed(&path, 9);
+    let snapshots = || std::fs::read_dir(folder.path().join("journal.sealed")).unwrap().flatten().map(|e| e.path());
+    let snapshot = snapshots().find(|path| path.extension().is_some()).unwrap();
+    assert_eq!(snapshots().filter(|path| path.extension().is_some()).count(), 1, "older snapshots are removed");
+    let bytes = std::fs::read(&snapshot).unwrap();
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&snapshot, damaged).unwrap();
+        let (_, found) = Journal::open(&path, &setup()).unwrap();
+        assert_eq!((&found.fold, found.refolded), (&expected, true), "byte {at}");
+    }
+    std::fs::remove_file(&snapshot).unwrap();
+    assert!(Journal::open(&path, &setup()).unwrap().1.refolded);
+}
+
+#[test]
+fn a_lost_or_changed_sealed_segment_is_named() {
+    let (folder, path) = fresh();
+    sealed(&path, 9);
+    let second = folder.path().join("journal.sealed/00000002");
+    let bytes = std::fs::read(&second).unwrap();
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&second, damaged).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("00000002"), "byte {at}: {error}");
+    }
+    // A segment that was cut at a frame's end is whole in itself, and yet the next one does not continue it.
+    let frame::Next::Frame { end: cut, .. } =
+        frame::next(&bytes, frame::HEADER, Header::decode(&bytes).unwrap().previous)
+    else {
+        panic!("a sealed segment begins with a whole frame");
+    };
+    std::fs::write(&second, &bytes[..cut]).unwrap();
+    assert!(matches!(read(&path), Err(JournalError::Discontinued { .. })), "{:?}", read(&path));
+    std::fs::remove_file(&second).unwrap();
+    assert!(read(&path).unwrap_err().to_string().contains("00000002"));
+}
+
+#[test]
+fn a_crash_while_sealing_leaves_a_whole_journal() {
+    let (folder, path) = fresh();
+    let fold = sealed(&path, 2); // long enough to be sealed
+    let (before, head) = (read(&path).unwrap(), Journal::open(&path, &setup()).unwrap().0.head());
+    segment::make_folder(&path).unwrap();
+    let crashes: [&dyn Fn(); 3] = [
+        &|| snapshot::write(&segment::snapshot(&path, 1), head, &fold).unwrap(),
+        &|| segment::seal(&path, 1).unwrap(),
+        &|| std::fs::write(path.with_extension("next"), b"half a hea").unwrap(),
+    ];
+    for crash in crashes {
+        crash();
+        assert_eq!(read(&path).unwrap(), before, "a reader sees it whole");
+        let (journal, found) = Journal::open(&path, &setup()).unwrap();
+        assert_eq!((&found.fold, journal.head()), (&fold, head));
+        assert!(!folder.path().join("journal.sealed/00000001").exists(), "the second name is removed");
+    }
+    let (mut journal, _) = Journal::open(&path, &setup()).unwrap();
+    journal = journal.with_segment_bytes(1);
+    assert!(journal.seal_if_long(&fold).unwrap());
+    journal.append(&record(3)).unwrap();
+    assert_eq!(read(&path).unwrap().len(), 3);
+}
+
+#[test]
+fn another_format_is_refused_naming_both() {
+    let (_folder, path) = fresh();
+    std::fs::write(&path, b"POLYAJ01 and frames").unwrap();
+    let error = Journal::open(&path, &setup()).unwrap_err().to_string();
+    assert!(error.contains("POLYAJ01") && error.contains("POLYAJ02"), "{error}");
+    std::fs::write(&path, b"something else").unwrap();
+    assert!(matches!(read(&path), Err(JournalError::NotAJournal { .. })));
+}

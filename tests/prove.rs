@@ -1,0 +1,154 @@
+//! What convinces somebody who does not trust us: audit, explain, replay, compare, on real runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use polya_tests::forge::forge;
+use polya_tests::process::{Coordinator, audit, run_texts, stderr};
+use serde_json::Value;
+
+struct Run {
+    _folder: tempfile::TempDir,
+    dir: PathBuf,
+}
+
+impl Run {
+    fn of(workers: u32, more: &[&str]) -> Run {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let dir = folder.path().join("run");
+        let quick = [&["evaluation.samples=0"], more].concat();
+        assert_eq!(Coordinator::start(&dir, workers, &quick).wait(), Some(0));
+        Run { _folder: folder, dir }
+    }
+
+    /// A run with two workers, made once for all tests; never changed.
+    fn reference() -> &'static Run {
+        static REFERENCE: OnceLock<Run> = OnceLock::new();
+        REFERENCE.get_or_init(|| Run::of(2, &[]))
+    }
+
+    /// A copy that may be changed.
+    fn copied(&self) -> Run {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let dir = folder.path().join("run");
+        copy(&self.dir, &dir);
+        Run { _folder: folder, dir }
+    }
+
+    fn path(&self) -> &str {
+        self.dir.to_str().expect("temporary folders have plain names")
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a folder can be made");
+    for entry in std::fs::read_dir(from).expect("the run can be read").flatten() {
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() { copy(&source, &target) } else { drop(std::fs::copy(&source, &target)) }
+    }
+}
+
+/// Runs `coordinator` and reads its JSON document.
+fn coordinator(arguments: &[&str]) -> (Value, Option<i32>) {
+    let output = run_texts("coordinator", &[arguments, &["--json"]].concat());
+    let json = serde_json::from_slice(&output.stdout);
+    assert!(json.is_ok(), "{arguments:?}: {}", stderr(&output));
+    (json.unwrap_or_default(), output.status.code())
+}
+
+#[test]
+fn i1_the_history_of_a_sample_names_step_worker_and_weight_once_an_epoch() {
+    let run = Run::reference();
+    let (replayed, _) = coordinator(&["replay", run.path(), "--step", "3"]);
+    let sample = replayed["samples"][0]["id"].as_str().unwrap().to_owned();
+    let (history, code) = coordinator(&["audit", run.path(), "--explain", &sample]);
+    assert_eq!(code, Some(0));
+    let committed = history["committed"].as_array().unwrap();
+    let third = committed.iter().find(|commit| commit["step"] == 3).unwrap();
+    let count = replayed["samples"].as_array().unwrap().len();
+    assert_eq!((third["microbatch"].as_u64(), third["samples_in_step"].as_u64()), (Some(0), Some(count as u64)));
+    assert!(["w0", "w1"].contains(&third["worker"].as_str().unwrap()), "{history:#}");
+    let epochs: Vec<u64> = committed.iter().filter_map(|commit| commit["epoch"].as_u64()).collect();
+    assert_eq!(epochs, (1..=epochs.len() as u64).collect::<Vec<_>>(), "once in each epoch: {history:#}");
+    let output = run_texts("coordinator", &["audit", run.path(), "--explain", "no-such-sample"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+#[test]
+fn every_committed_step_is_replayed_bit_for_bit_with_each_sample_s_loss() {
+    let run = Run::reference();
+    let before = std::fs::read(run.dir.join("journal")).unwrap();
+    // Step 1 from the start of the run, step 5 from the checkpoint of step 3, step 7 right after a checkpoint.
+    for (step, from) in [(1, 0), (5, 3), (7, 6)] {
+        let (report, code) = coordinator(&["replay", run.path(), "--step", &step.to_string()]);
+        assert_eq!((code, report["equal"].as_bool()), (Some(0), Some(true)), "{report:#}");
+        assert_eq!(report["from_checkpoint"], from, "{report:#}");
+        for sample in report["samples"].as_array().unwrap() {
+            let [loss, norm] = ["loss", "gradient_norm"].map(|key| sample[key].as_f64().unwrap());
+            assert!(loss > 0.0 && norm > 0.0 && norm.is_finite(), "{sample:#}");
+        }
+    }
+    assert_eq!(std::fs::read(run.dir.join("journal")).unwrap(), before, "a replay changes nothing");
+    let output = run_texts("coordinator", &["replay", run.path(), "--step", "9"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("1 to 8"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_forged_state_passes_the_chain_and_fails_the_replay() {
+    let run = Run::reference().copied();
+    forge(&run.dir.join("journal"), |record| {
+        if record["commit"]["step"] == 5 {
+            record["commit"]["state"] = "00".repeat(32).into();
+        }
+    });
+    let (report, code) = audit(&run.dir);
+    assert_eq!((code, report["chain_ok"].as_bool()), (Some(0), Some(true)), "nothing else binds S_5: {report:#}");
+    let (report, code) = coordinator(&["replay", run.path(), "--step", "5"]);
+    assert_eq!((code, report["equal"].as_bool()), (Some(1), Some(false)), "{report:#}");
+    assert_ne!(report["state"]["recorded"], report["state"]["replayed"]);
+    assert_eq!(report["sum_digest"]["recorded"], report["sum_digest"]["replayed"]);
+}
+
+#[test]
+fn i2_forged_records_with_a_whole_chain_are_found_by_the_audit() {
+    type Change = fn(&mut Value);
+    let forgeries: [(Change, &str); 3] = [
+        (|record| record["commit"]["step"] = 6.into(), "is committed where step 5 should be"),
+        (|record| record["commit"]["plan"] = "11".repeat(32).into(), "step 5: the plan"),
+        (|record| record["commit"]["microbatches"]["0"]["digest"] = 7.into(), "step 5: the microbatches' digests"),
+    ];
+    for (change, fault) in forgeries {
+        let run = Run::reference().copied();
+        forge(&run.dir.join("journal"), |record| {
+            if record["commit"]["step"] == 5 {
+                change(record);
+            }
+        });
+        let (report, code) = audit(&run.dir);
+        assert_eq!((code, report["chain_ok"].as_bool()), (Some(1), Some(true)), "{report:#}");
+        assert!(report["faults"].to_string().contains(fault), "{fault}: {report:#}");
+    }
+}
+
+#[test]
+fn two_runs_are_compared_to_the_first_step_that_differs_and_why() {
+    let run = Run::reference();
+    let alone = Run::of(1, &[]);
+    let (same, code) = coordinator(&["compare", run.path(), alone.path()]);
+    assert_eq!((code, same["equal_steps"].as_u64()), (Some(0), Some(8)), "{same:#}");
+    let other = Run::of(1, &["train.learning_rate=1e-3"]);
+    let (different, code) = coordinator(&["compare", run.path(), other.path()]);
+    assert_eq!((code, different["first_difference"].as_u64()), (Some(1), Some(1)), "{different:#}");
+    let reasons = different["reasons"].to_string();
+    assert!(reasons.contains("train.learning_rate: 0.003 and 0.001"), "{different:#}");
+    let forged = alone.copied();
+    forge(&forged.dir.join("journal"), |record| {
+        if record["commit"]["step"] == 5 {
+            record["commit"]["state"] = "00".repeat(32).into();
+        }
+    });
+    let (different, code) = coordinator(&["compare", run.path(), forged.path()]);
+    assert_eq!((code, different["first_difference"].as_u64()), (Some(1), Some(5)), "{different:#}");
+    assert!(different["reasons"].to_string().contains("the sums are equal"), "{different:#}");
+}
