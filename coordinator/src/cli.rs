@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, Resolved};
 use crate::exit::ExitError;
 use crate::run::{self, Options};
-use crate::{audit, compare, replay, status, time};
+use crate::status::Access;
+use crate::{audit, compare, replay, security, status, time};
 
 /// Where runs without --run-dir go.
 const RUNS: &str = "runs";
@@ -61,6 +62,9 @@ struct RunArgs {
     /// File with the join token; made if it does not exist.
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<PathBuf>,
+    /// Encrypt, and let in only who has a certificate of this folder's authority; see `coordinator certificates`.
+    #[arg(long, value_name = "DIR")]
+    tls: Option<PathBuf>,
     /// Print each value and where it comes from, and start nothing.
     #[arg(long)]
     print_config: bool,
@@ -113,6 +117,14 @@ enum Command {
         /// File with the join token, where the run needs one.
         #[arg(long, value_name = "FILE")]
         join_token_file: Option<PathBuf>,
+        /// Folder of the fleet's certificates, where the run uses them.
+        #[arg(long, value_name = "DIR")]
+        tls: Option<PathBuf>,
+    },
+    /// Make an authority of one fleet, and certificates for its coordinator and its workers.
+    Certificates {
+        /// A new folder for them.
+        dir: PathBuf,
     },
 }
 
@@ -122,12 +134,13 @@ pub async fn main(arguments: Arguments) -> Result<u8, ExitError> {
         Some(Command::Audit { dir, json, explain }) => audit::run(&dir, json, explain.as_deref()),
         Some(Command::Replay { dir, step, json }) => replay::run(&dir, step, json).await,
         Some(Command::Compare { a, b, json }) => compare::run(&a, &b, json),
-        Some(Command::Status { dir, addr, join_token_file }) => {
+        Some(Command::Certificates { dir }) => security::certificates::run(&dir),
+        Some(Command::Status { dir, addr, join_token_file, tls }) => {
             let dir = match (&dir, addr) {
                 (None, None) => Some(latest()?),
                 _ => dir,
             };
-            status::run(dir.as_deref(), addr, join_token_file.as_deref()).await
+            status::run(dir.as_deref(), addr, Access { token_file: join_token_file, tls }).await
         }
         None => start(arguments.run).await,
     }
@@ -159,6 +172,7 @@ async fn start(args: RunArgs) -> Result<u8, ExitError> {
         external: args.external,
         listen: args.listen,
         token_file: args.join_token_file,
+        tls: args.tls,
     })
     .await
 }

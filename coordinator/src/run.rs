@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use coordinator_core::record::Record;
 use coordinator_core::{End, Journal as Fold, Purpose, Setup, State};
+use polya_proto::tls::{Credentials, Role};
 use polya_proto::v1::coordinator_server::CoordinatorServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::server::TcpIncoming;
 
 use crate::checkpoints;
 use crate::config::Config;
@@ -30,6 +30,12 @@ use crate::setup::{open_record, setup};
 const INPUTS: usize = 4096;
 /// Largest message; a state travels in chunks of 1 MiB.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Calls that one connection may have open.
+const STREAMS_MAX: u32 = 256;
+/// Bytes of a call's headers.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// A silent connection is asked this often whether it lives.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long local workers may take to obey Leave.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -50,6 +56,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// The file that holds or shall hold the join token.
     pub token_file: Option<PathBuf>,
+    /// The folder of the fleet's certificates.
+    pub tls: Option<PathBuf>,
 }
 
 /// Runs; gives the exit code.
@@ -57,7 +65,9 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
     let Options { config, run_dir, .. } = &options;
     let listener = listen(&options).await?;
     let address = listener.local_addr().context("the listener's address")?;
-    let token = security::token(address, options.token_file.as_deref()).map_err(ExitError::usage)?;
+    let token =
+        security::token(address, options.token_file.as_deref(), options.tls.is_some()).map_err(ExitError::usage)?;
+    let credentials = credentials(options.tls.as_deref())?;
     if !options.resume {
         std::fs::create_dir_all(run_dir).map_err(|e| ExitError::usage(anyhow!("{}: {e}", run_dir.display())))?;
     }
@@ -89,7 +99,7 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
     write_address(run_dir, address)?;
 
     let (inputs, received) = mpsc::channel(INPUTS);
-    let server = serve(listener, inputs.clone(), token);
+    let server = serve(listener, inputs.clone(), token, credentials)?;
     println!("listening on {address}");
     let parts = Parts { core, config: config.clone(), run_dir: run_dir.clone(), data, journal };
     let mut driver = Driver::new(parts, inputs)?;
@@ -247,22 +257,38 @@ fn write_address(run_dir: &Path, address: SocketAddr) -> Result<(), ExitError> {
     Ok(())
 }
 
+fn credentials(folder: Option<&Path>) -> Result<Option<Credentials>, ExitError> {
+    let read = |folder| Credentials::read(folder, Role::Coordinator);
+    folder
+        .map(read)
+        .transpose()
+        .map_err(|reason| ExitError::usage(anyhow!("--tls: {reason}; see `coordinator certificates`")))
+}
+
+/// Serves the coordinator's calls. A stranger is cut off at the door, a peer that is gone is noticed.
 pub(crate) fn serve(
     listener: TcpListener,
     inputs: mpsc::Sender<Input>,
     token: Option<String>,
-) -> tokio::task::JoinHandle<()> {
-    let server = CoordinatorServer::new(Service::new(inputs))
+    credentials: Option<Credentials>,
+) -> Result<tokio::task::JoinHandle<()>, ExitError> {
+    let service = CoordinatorServer::new(Service::new(inputs))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let gated = InterceptedService::new(server, security::Gate::new(token));
-    // Without TCP_NODELAY every small message may wait for a delayed acknowledgement.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tokio::spawn(async move {
-        if let Err(error) = tonic::transport::Server::builder().serve_with_incoming(gated, incoming).await {
+    let gated = InterceptedService::new(service, security::Gate::new(token));
+    let mut server = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keepalive_interval(Some(ALIVE_INTERVAL));
+    if let Some(credentials) = credentials {
+        server = server.tls_config(credentials.server()).map_err(|e| ExitError::usage(anyhow!("--tls: {e:?}")))?;
+    }
+    let incoming = security::door::guarded(listener);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = server.serve_with_incoming(gated, incoming).await {
             tracing::error!(%error, "the server ended");
         }
-    })
+    }))
 }
 
 fn worker_arguments(options: &Options, address: SocketAddr) -> Vec<String> {
@@ -271,6 +297,9 @@ fn worker_arguments(options: &Options, address: SocketAddr) -> Vec<String> {
     arguments.extend(["--park-limit".to_owned(), seconds.to_string()]);
     if let Some(file) = &options.token_file {
         arguments.extend(["--join-token-file".to_owned(), file.display().to_string()]);
+    }
+    if let Some(folder) = &options.tls {
+        arguments.extend(["--tls".to_owned(), folder.display().to_string()]);
     }
     arguments
 }

@@ -1,11 +1,12 @@
 //! `coordinator status`: what a run is doing and why it waits, in words.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use coordinator_core::Record;
+use polya_proto::tls::{Credentials, Role};
 use polya_proto::v1::coordinator_client::CoordinatorClient;
 use polya_proto::v1::{StatusReply, StatusRequest};
 use tonic::transport::Endpoint;
@@ -17,8 +18,17 @@ use crate::security;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What a run off loopback asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The file with the join token.
+    pub token_file: Option<PathBuf>,
+    /// The folder of the fleet's certificates.
+    pub tls: Option<PathBuf>,
+}
+
 /// Asks the coordinator of a directory or at an address; without one, says what the journal says.
-pub async fn run(dir: Option<&Path>, addr: Option<SocketAddr>, token_file: Option<&Path>) -> Result<u8, ExitError> {
+pub async fn run(dir: Option<&Path>, addr: Option<SocketAddr>, access: Access) -> Result<u8, ExitError> {
     if let Some(dir) = dir
         && !dir.join("journal").is_file()
     {
@@ -26,7 +36,7 @@ pub async fn run(dir: Option<&Path>, addr: Option<SocketAddr>, token_file: Optio
     }
     let address = addr.or_else(|| dir.and_then(last_address));
     let asked = match address {
-        Some(address) => ask(address, token_file).await,
+        Some(address) => ask(address, &access).await,
         None => Err(anyhow!("it has no address")),
     };
     match (asked, dir) {
@@ -39,11 +49,18 @@ pub async fn run(dir: Option<&Path>, addr: Option<SocketAddr>, token_file: Optio
     }
 }
 
-async fn ask(address: SocketAddr, token_file: Option<&Path>) -> anyhow::Result<StatusReply> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(PATIENCE).timeout(PATIENCE);
+async fn ask(address: SocketAddr, access: &Access) -> anyhow::Result<StatusReply> {
+    let scheme = if access.tls.is_some() { "https" } else { "http" };
+    let mut endpoint =
+        Endpoint::from_shared(format!("{scheme}://{address}"))?.connect_timeout(PATIENCE).timeout(PATIENCE);
+    if let Some(folder) = &access.tls {
+        let credentials = Credentials::read(folder, Role::Coordinator).map_err(anyhow::Error::msg)?;
+        endpoint = endpoint.tls_config(credentials.client(Role::Coordinator)).context("--tls")?;
+    }
     let channel = endpoint.connect().await.with_context(|| format!("no coordinator answers at {address}"))?;
     let mut request = tonic::Request::new(StatusRequest {});
-    if let Some(token) = token_file.map(|file| security::token(address, Some(file))).transpose()?.flatten() {
+    let token = access.token_file.as_deref().map(|file| security::token(address, Some(file), false)).transpose()?;
+    if let Some(token) = token.flatten() {
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
     }
     Ok(CoordinatorClient::new(channel).status(request).await?.into_inner())

@@ -2,6 +2,7 @@
 //! in docs/architecture.md; this crate holds no behaviour.
 
 mod state;
+pub mod tls;
 
 pub use state::state_digest;
 

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use polya_proto::tls::{Credentials, Role};
 use polya_proto::v1::coordinator_client::CoordinatorClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 /// A channel that presents the join token with every call.
@@ -24,6 +25,13 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// The join token of the run, if it has one. Never printed.
 #[derive(Clone, Default)]
 pub(crate) struct Token(Option<MetadataValue<Ascii>>);
+
+/// What a worker shows: the token with each call, the fleet's certificate with each connection.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    pub(crate) token: Token,
+    pub(crate) tls: Option<Credentials>,
+}
 
 impl Token {
     pub(crate) fn new(token: Option<&str>) -> Result<Token, String> {
@@ -54,18 +62,23 @@ impl Interceptor for Token {
 }
 
 /// The coordinator, and the address of this machine on the way to it.
-pub(crate) async fn dial(address: String, token: Token) -> Result<(CoordinatorClient<Authorized>, IpAddr), String> {
-    let channel = channel(&address).await?;
+pub(crate) async fn dial(address: String, access: Access) -> Result<(CoordinatorClient<Authorized>, IpAddr), String> {
+    let channel = channel(&address, access.tls.as_ref().map(|tls| tls.client(Role::Coordinator))).await?;
     let host = route(&address).await.map_err(|error| format!("no route to {address}: {error}"))?;
-    let client = CoordinatorClient::with_interceptor(channel, token)
+    let client = CoordinatorClient::with_interceptor(channel, access.token)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     Ok((client, host))
 }
 
-/// A connection to `host:port`.
-pub(crate) async fn channel(address: &str) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| format!("{address}: {error}"))?;
+/// A connection to `host:port`, encrypted where there is a configuration for it.
+pub(crate) async fn channel(address: &str, tls: Option<ClientTlsConfig>) -> Result<Channel, String> {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let wrong = |error| format!("{address}: {}", chain(&error));
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(wrong)?;
+    if let Some(tls) = tls {
+        endpoint = endpoint.tls_config(tls).map_err(wrong)?;
+    }
     let endpoint = endpoint
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
@@ -148,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn the_route_to_loopback_is_loopback() {
         assert_eq!(route("127.0.0.1:9").await.unwrap(), IpAddr::from([127, 0, 0, 1]));
-        let refused = channel("127.0.0.1:1").await.unwrap_err();
+        let refused = channel("127.0.0.1:1", None).await.unwrap_err();
         assert!(refused.starts_with("transport error: tcp connect error: Connection refused"), "{refused}");
     }
 }

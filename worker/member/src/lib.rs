@@ -27,6 +27,8 @@ pub struct MemberOptions {
     pub coordinator: String,
     /// The join token, if the run has one.
     pub token: Option<String>,
+    /// The fleet's certificates, if it has some.
+    pub tls: Option<polya_proto::tls::Credentials>,
     /// Unique in the run.
     pub worker: String,
     /// Higher for each life of the same worker.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use polya_proto::tls::Role;
 use polya_proto::v1::coordinator_client::CoordinatorClient;
 use polya_proto::v1::peer_client::PeerClient;
 use polya_proto::v1::peer_server::{Peer, PeerServer};
@@ -15,7 +16,7 @@ use tokio_stream::Stream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use crate::connect::{Authorized, Token, channel};
+use crate::connect::{Access, Authorized, channel};
 use crate::machine::Source;
 use crate::trainer::StateFiles;
 use crate::transfer::{assemble, chunks};
@@ -32,15 +33,19 @@ pub(crate) struct Want {
 }
 
 /// Starts the server on a free port. Gives its port and what peers want.
-pub(crate) async fn serve(host: IpAddr, token: Token) -> std::io::Result<(u16, mpsc::Receiver<Want>)> {
+pub(crate) async fn serve(host: IpAddr, access: Access) -> std::io::Result<(u16, mpsc::Receiver<Want>)> {
     let listener = TcpListener::bind((host, 0)).await?;
     let port = listener.local_addr()?.port();
     let (wants, inbox) = mpsc::channel(WAITING_MAX);
+    let Access { token, tls } = access;
     let check = move |request: Request<()>| token.check(&request).map(|()| request);
     let service = PeerServer::with_interceptor(StateOf { wants }, check);
+    let mut server = tonic::transport::Server::builder();
+    if let Some(tls) = tls {
+        server = server.tls_config(tls.server()).map_err(std::io::Error::other)?;
+    }
     tokio::spawn(async move {
         // One service needs no router.
-        let server = tonic::transport::Server::builder();
         if let Err(error) =
             server.serve_with_incoming(service, TcpIncoming::from(listener).with_nodelay(Some(true))).await
         {
@@ -76,14 +81,15 @@ impl Peer for StateOf {
 pub(crate) async fn fetch(
     step: u64,
     source: Source,
-    token: Token,
+    access: Access,
     coordinator: CoordinatorClient<Authorized>,
 ) -> Result<StateFiles, String> {
     let transfer = async {
         let stream = match source {
             Source::Coordinator => coordinator.clone().get_state(GetStateRequest { step }).await,
             Source::Peer(address) => {
-                let mut peer = PeerClient::with_interceptor(channel(&address).await?, token);
+                let tls = access.tls.as_ref().map(|tls| tls.client(Role::Worker));
+                let mut peer = PeerClient::with_interceptor(channel(&address, tls).await?, access.token);
                 peer.fetch_state(FetchStateRequest { step }).await
             }
         };

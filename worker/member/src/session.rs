@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::connect::{Backoff, Token, dial};
+use crate::connect::{Access, Backoff, Token, dial};
 use crate::job::{Job, Report, TrainerThread};
 use crate::link::{Client, Link, LinkEvent};
 use crate::machine::{Effect, Identity, Machine};
@@ -41,7 +41,7 @@ const GOOD_SESSION: Duration = Duration::from_secs(1);
 /// A worker.
 pub(crate) struct Session {
     options: MemberOptions,
-    token: Token,
+    access: Access,
     machine: Machine,
     thread: TrainerThread,
     aborts: Option<Arc<dyn AbortHandle>>,
@@ -72,7 +72,7 @@ enum Event {
 
 impl Session {
     pub(crate) fn new(options: MemberOptions, factory: Box<dyn TrainerFactory>) -> Result<Session, String> {
-        let token = Token::new(options.token.as_deref())?;
+        let access = Access { token: Token::new(options.token.as_deref())?, tls: options.tls.clone() };
         let (outbox, reports) = mpsc::unbounded_channel();
         let client: Arc<Mutex<Option<Client>>> = Arc::default();
         let runtime = tokio::runtime::Handle::current();
@@ -92,7 +92,7 @@ impl Session {
         };
         Ok(Session {
             machine: Machine::new(identity),
-            token,
+            access,
             thread,
             aborts: None,
             client,
@@ -175,7 +175,7 @@ impl Session {
     async fn react_to_link(&mut self, event: LinkEvent) -> Vec<Effect> {
         match event {
             LinkEvent::Rested => {
-                let dialing = dial(self.options.coordinator.clone(), self.token.clone());
+                let dialing = dial(self.options.coordinator.clone(), self.access.clone());
                 self.link = Link::Dialing(Box::pin(dialing));
                 vec![]
             }
@@ -240,7 +240,7 @@ impl Session {
             return Ok(());
         }
         let bind = if self.options.host.is_some() { unspecified(route) } else { route };
-        let (port, wants) = serve(bind, self.token.clone()).await?;
+        let (port, wants) = serve(bind, self.access.clone()).await?;
         let host = self.options.host.clone().unwrap_or_else(|| route.to_string());
         let name = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         self.machine.identity.peer_address = format!("{name}:{port}");
@@ -279,9 +279,9 @@ impl Session {
             Effect::Download { ticket, step, source } => {
                 // Without a connection the order is void: the next Hello brings it again.
                 if let Some(client) = self.client() {
-                    let (token, done) = (self.token.clone(), self.downloads.0.clone());
+                    let (access, done) = (self.access.clone(), self.downloads.0.clone());
                     tokio::spawn(async move {
-                        let _ = done.send((ticket, fetch(step, source, token, client).await)).await;
+                        let _ = done.send((ticket, fetch(step, source, access, client).await)).await;
                     });
                 }
             }

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, Error, bail};
 use polya_proto::exit;
+use polya_proto::tls::{Credentials, Role};
 use tokio::signal::unix::{SignalKind, signal};
 use worker_member::trainer::TrainerFactory;
 use worker_member::{MemberOptions, Outcome, run_member};
@@ -19,6 +20,9 @@ pub struct JoinArgs {
     /// The file that holds the run's join token.
     #[arg(long, value_name = "FILE", requires = "coordinator")]
     pub join_token_file: Option<PathBuf>,
+    /// Encrypt, and show this folder's certificate: authority.pem, worker.pem and worker.key of `coordinator certificates`.
+    #[arg(long, value_name = "DIR", requires = "coordinator")]
+    pub tls: Option<PathBuf>,
     /// This worker's name, unique in the run [default: host name and process].
     #[arg(long, value_name = "NAME", requires = "coordinator")]
     pub id: Option<String>,
@@ -68,6 +72,12 @@ fn options(args: &JoinArgs) -> anyhow::Result<MemberOptions> {
     Ok(MemberOptions {
         coordinator: address(coordinator)?,
         token: args.join_token_file.as_deref().map(token).transpose()?,
+        tls: args
+            .tls
+            .as_deref()
+            .map(|folder| Credentials::read(folder, Role::Worker))
+            .transpose()
+            .map_err(Error::msg)?,
         worker: args.id.clone().unwrap_or_else(|| format!("{}-{}", host_name(), std::process::id())),
         incarnation: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         host: args.host.clone(),

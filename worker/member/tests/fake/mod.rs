@@ -221,6 +221,7 @@ impl Fake {
 
     pub fn options(&self, id: &str) -> MemberOptions {
         MemberOptions {
+            tls: None,
             coordinator: self.address.clone(),
             token: None,
             worker: id.to_owned(),
