@@ -1,7 +1,7 @@
 # Every target works in a bare checkout with Rust, a C++ compiler and Python with pip; `make help` lists them.
 # LIBTORCH=/path takes a libtorch 2.11.0 of yours, ARGS="…" adds to the demo's command line.
 
-.PHONY: help demo test build check interop manifests bench libtorch tools deny
+.PHONY: help demo test build check interop manifests bench bench-control libtorch tools deny
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -16,7 +16,7 @@ unexport LIBTORCH LIBTORCH_USE_PYTORCH LIBTORCH_STATIC LIBTORCH_INCLUDE LIBTORCH
 unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: build ## fine-tune the built-in model with two local workers and print the scores before and after
 	$(BINARIES)/coordinator --workers 2 $(ARGS)
@@ -40,6 +40,9 @@ manifests: ## render k8s/base with kubectl and validate it strictly (a throwaway
 
 bench: build ## seconds and memory of a short run with one worker and with two
 	$(PYTHON) scripts/bench
+
+bench-control: build ## what the control plane can do with 2, 64, 512 and 2,000 simulated workers (minutes)
+	cargo bench --locked -p polya-tests --bench control_plane -- 2 64 512 2000
 
 libtorch: tools ## libtorch 2.11.0, fetched once into a cache of yours and checked by hash
 	@LIBTORCH='$(LIBTORCH)' $(PYTHON) scripts/libtorch
