@@ -2,9 +2,11 @@
 
 pub mod adamw;
 pub mod adapters;
+pub mod bench;
 pub mod builtin;
 pub mod cli;
 pub mod collectives;
+mod cpu;
 pub mod ffi;
 pub mod formats;
 pub mod generate;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use polya_proto::exit;
+use worker::cli::bench::{BenchArgs, bench};
 use worker::cli::generate::{GenerateArgs, generate};
 use worker::cli::import::{ImportArgs, import};
 use worker::cli::join::{JoinArgs, join};
@@ -32,6 +33,8 @@ enum Command {
     Solve(SolveArgs),
     /// Continue the prompts of a JSON Lines file.
     Generate(GenerateArgs),
+    /// Measure the training step, generation or the all-reduce on this machine.
+    Bench(BenchArgs),
     /// Make a Hugging Face directory from a GGUF file.
     Import(ImportArgs),
     /// Make the built-in base: train a small Qwen2 from scratch on synthesized problems.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Some(Command::Solve(args)) => solve(args),
         Some(Command::Generate(args)) => generate(args),
+        Some(Command::Bench(args)) => bench(args),
         Some(Command::Import(args)) => import(args),
         Some(Command::Pretrain(args)) => pretrain(args),
         None => join(&arguments.join, Box::new(LibtorchFactory)).map(|never| match never {}),

@@ -69,6 +69,7 @@ pub struct LibtorchTrainer {
 }
 
 impl LibtorchTrainer {
+    /// Loads the base that the settings name.
     fn new(settings: &Settings) -> Result<Self, TrainerError> {
         let refused = |reason: String| TrainerError::Refused(reason);
         if settings.device != "cpu" {
@@ -76,13 +77,19 @@ impl LibtorchTrainer {
                 format!("worker.device = {}: this build computes on CPUs only; set worker.device=cpu", settings.device);
             return Err(refused(reason));
         }
-        tch::set_num_threads(settings.threads.max(1) as i32);
         let quantisation = match settings.quantisation.as_str() {
             "nf4" => Quantisation::Nf4,
             "none" => Quantisation::None,
             other => return Err(refused(format!("quantisation `{other}` is not nf4 or none"))),
         };
         let base = load_base(&settings.base_path, quantisation).map_err(|error| refused(error.to_string()))?;
+        Self::on(base, settings)
+    }
+
+    /// On a base that is loaded already.
+    pub(crate) fn on(base: Pretrained, settings: &Settings) -> Result<Self, TrainerError> {
+        let refused = |reason: String| TrainerError::Refused(reason);
+        tch::set_num_threads(settings.threads.max(1) as i32);
         let tags = tokens::tags(&base.tokenizer).map_err(|error| refused(error.to_string()))?;
         let rank = i64::from(settings.adapter_rank.max(1));
         let layout = Layout::new(&base.model.config, rank, settings.adapter_alpha, settings.adapter_verification);
@@ -107,6 +114,21 @@ impl LibtorchTrainer {
             layout,
             state,
         })
+    }
+
+    /// Tokens of a sequence in a pack: its shadow tag is one of them.
+    pub(crate) fn packed_length(&self, sequence: usize) -> usize {
+        sequence + if self.settings.adapter_verification { self.tags[3].line.len() - 1 } else { 0 }
+    }
+
+    /// Ids of the VERIFY tag's line.
+    pub(crate) fn verify_tag(&self) -> &[u32] {
+        &self.tags[3].line
+    }
+
+    /// Rows of the embedding.
+    pub(crate) fn vocabulary(&self) -> i64 {
+        self.base.model.config.vocabulary
     }
 
     fn files(&self, state: &TrainingState) -> Result<StateFiles, TrainerError> {
@@ -141,19 +163,19 @@ impl LibtorchTrainer {
             &prepared,
             (&self.loss, weighing),
             self.settings.adapter_dropout,
-            self.settings.recompute,
+            if self.settings.recompute { usize::MAX } else { 0 },
         );
         let mut statistics = found.statistics;
         let mut words = vec![0i32; self.layout.parameters()];
         let mut square = 0.0;
-        for (index, (slot, tensor)) in self.layout.slots.iter().zip(&found.tensors).enumerate() {
-            let values = crate::quantization::floats(tensor);
-            statistics.magnitudes.push(exact_sum::magnitude(&values));
+        for (index, slot) in self.layout.slots.iter().enumerate() {
+            let values = &found.values[slot.range.clone()];
+            statistics.magnitudes.push(exact_sum::magnitude(values));
             if lease.measure {
                 square += values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
             }
             let exponent = plan.exponents.get(index).copied().unwrap_or(polya_proto::EXPONENT_UNKNOWN);
-            exact_sum::quantise(&values, exponent, plan.bits, &mut words[slot.range.clone()]);
+            exact_sum::quantise(values, exponent, plan.bits, &mut words[slot.range.clone()]);
         }
         let digest = exact_sum::digest(self.settings.seed, &words);
         self.held.insert(lease.microbatch, Quantised { words, digest });
@@ -266,12 +288,7 @@ impl Trainer for LibtorchTrainer {
         let shadow = self.settings.adapter_verification;
         let prepared = batch::prepare(&work.samples, &self.tags, weighing, shadow, (0, 0))
             .map_err(|error| TrainerError::Fatal(error.to_string()))?;
-        caught(|| {
-            let _guard = tch::no_grad_guard();
-            let on = self.adapters.on(&prepared.verify, None);
-            let on: Option<&dyn crate::model::Adapters> = if adapters { Some(&on) } else { None };
-            let hidden = self.base.model.hidden(&prepared.batch, on);
-            Ok(self.loss.evaluate(&self.base.model, &hidden, &prepared, weighing, false).statistics)
-        })
+        let loss = (&self.loss, weighing);
+        caught(|| Ok(microbatch::evaluate(&self.base.model, &self.adapters, &prepared, loss, adapters)))
     }
 }

@@ -30,26 +30,59 @@ pub fn token_key(seed: u64, step: u64, sample: &str, position: u64, shadow: bool
     mix(mix(mix(seed) ^ step) ^ mix(sample ^ mix(2 * position + u64::from(shadow))))
 }
 
+/// Which inputs of one place are dropped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mask {
+    place: u64,
+    threshold: u32,
+    kept: f32,
+}
+
+impl Mask {
+    /// What keys the columns of a token's row.
+    pub(crate) fn row(self, key: u64) -> u32 {
+        mix(key ^ self.place) as u32
+    }
+
+    /// 0 where the input is dropped, 1 / (1 - p) where it is kept.
+    #[inline(always)]
+    pub(crate) fn factor(self, row: u32, column: u32) -> f32 {
+        if scramble(row ^ column.wrapping_mul(0x9e37_79b1)) >= self.threshold { self.kept } else { 0.0 }
+    }
+}
+
 impl Dropout {
+    /// The mask of a place; none: nothing is dropped.
+    pub(crate) fn at(&self, site: Site, adapter: usize) -> Option<Mask> {
+        if self.probability <= 0.0 {
+            return None;
+        }
+        let place = (site.layer * ProjectionKind::ALL.len() + site.kind as usize) * 2 + adapter;
+        Some(Mask {
+            place: mix(place as u64 ^ 0x6472_6f70),
+            threshold: (self.probability * f64::from(u32::MAX)) as u32,
+            kept: (1.0 / (1.0 - self.probability)) as f32,
+        })
+    }
+
     /// `[T, width]`: 0 where an input is dropped, 1 / (1 - p) where it is kept.
     pub fn mask(&self, site: Site, adapter: usize, width: i64) -> Tensor {
-        let place = (site.layer * ProjectionKind::ALL.len() + site.kind as usize) * 2 + adapter;
-        let place = mix(place as u64 ^ 0x6472_6f70);
-        let threshold = (self.probability * f64::from(u32::MAX)) as u32;
-        let kept = (1.0 / (1.0 - self.probability)) as f32;
         let width = width as usize;
-        let mut mask = vec![0f32; self.keys.len() * width];
-        for (row, key) in mask.chunks_exact_mut(width).zip(&self.keys) {
-            let row_key = mix(key ^ place) as u32;
-            for (column, value) in (0u32..).zip(row) {
-                *value = if scramble(row_key ^ column.wrapping_mul(0x9e37_79b1)) >= threshold { kept } else { 0.0 };
+        let mut factors = vec![1f32; self.keys.len() * width];
+        if let Some(mask) = self.at(site, adapter) {
+            for (factors, key) in factors.chunks_exact_mut(width).zip(&self.keys) {
+                let row = mask.row(*key);
+                for (column, factor) in (0u32..).zip(factors) {
+                    *factor = mask.factor(row, column);
+                }
             }
         }
-        Tensor::from_slice(&mask).view([-1, width as i64])
+        Tensor::from_slice(&factors).view([-1, width as i64])
     }
 }
 
 /// murmur3's 32-bit finaliser: no branches, so that a row vectorises.
+#[inline(always)]
 fn scramble(mut h: u32) -> u32 {
     h ^= h >> 16;
     h = h.wrapping_mul(0x85eb_ca6b);

@@ -128,6 +128,13 @@ impl AdapterSource for LoraSet {
     }
 }
 
+impl LoraSet {
+    /// Place of A in the tensors; B is the next one.
+    pub(crate) fn index(&self, adapter: usize, site: Site) -> usize {
+        self.layout.index(adapter, site, self.layers)
+    }
+}
+
 /// The adapters on one pack.
 pub struct LoraPass<'a> {
     set: &'a LoraSet,
@@ -139,7 +146,7 @@ pub struct LoraPass<'a> {
 
 impl LoraPass<'_> {
     fn branch(&self, adapter: usize, site: Site, x: &Tensor) -> (Tensor, &Tensor) {
-        let index = self.set.layout.index(adapter, site, self.set.layers);
+        let index = self.set.index(adapter, site);
         let (a, b) = (&self.set.tensors[index], &self.set.tensors[index + 1]);
         let low = match self.dropout {
             Some(dropout) if dropout.probability > 0.0 => {

@@ -1,5 +1,6 @@
 //! The commands of `worker`.
 
+pub mod bench;
 pub mod generate;
 pub mod import;
 pub mod join;

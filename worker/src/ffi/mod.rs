@@ -2,10 +2,14 @@
 #![allow(unsafe_code, reason = "calls into libtorch through the shims")]
 
 pub(crate) mod gloo;
+pub(crate) mod instructions;
+pub(crate) mod mapped;
+pub(crate) mod nf4_linear;
+pub(crate) mod parallel;
+pub(crate) mod view;
 
 /// Ends the process at once: other threads may be inside libtorch, whose destructors must not run meanwhile.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: takes no pointers and does not return.
     unsafe { libc::_exit(code) }
 }
-pub(crate) mod nf4_linear;

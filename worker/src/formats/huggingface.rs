@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use memmap2::Mmap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
@@ -56,8 +57,31 @@ pub struct Pretrained {
 pub trait Files {
     /// The bytes of a file; none if it is not there.
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LoadError>;
+    /// The same for a large file, of which only a part is needed at a time.
+    fn map(&self, name: &str) -> Result<Option<Content>, LoadError> {
+        Ok(self.read(name)?.map(Content::Read))
+    }
     /// What an error calls the file.
     fn path(&self, name: &str) -> PathBuf;
+}
+
+/// The bytes of a file.
+pub enum Content {
+    /// In memory of their own.
+    Read(Vec<u8>),
+    /// The file's own pages.
+    Mapped(Mmap),
+}
+
+impl std::ops::Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Content::Read(bytes) => bytes,
+            Content::Mapped(map) => map,
+        }
+    }
 }
 
 /// A directory on disk.
@@ -73,6 +97,15 @@ impl Files for Directory {
         }
     }
 
+    fn map(&self, name: &str) -> Result<Option<Content>, LoadError> {
+        let path = self.path(name);
+        match crate::ffi::mapped::map(&path) {
+            Ok(map) => Ok(Some(Content::Mapped(map))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LoadError::Read { path, error }),
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -81,6 +114,11 @@ impl Files for Directory {
 fn required(files: &impl Files, name: &str) -> Result<Vec<u8>, LoadError> {
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
     files.read(name)?.ok_or_else(|| LoadError::Read { path: files.path(name), error: missing() })
+}
+
+fn mapped(files: &impl Files, name: &str) -> Result<Content, LoadError> {
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    files.map(name)?.ok_or_else(|| LoadError::Read { path: files.path(name), error: missing() })
 }
 
 fn content(files: &impl Files, name: &str, reason: impl ToString) -> LoadError {
@@ -138,8 +176,19 @@ fn load_model(files: &impl Files, config: ModelConfig, quantisation: Quantisatio
             let reason = format!("tensor `{name}` has shape {:?}, config.json says {shape:?}", tensor.size());
             return Err(content(files, shard, reason));
         }
-        Ok(tensor)
+        // Embedding and head stay as they are, rows are cast when they are used; the rest is small or quantised.
+        Ok(if EMBEDDINGS.contains(&name) { tensor } else { tensor.to_kind(Kind::Float) })
     };
+    build(config, quantisation, take)
+}
+
+/// Makes a model of tensors that are asked for by name and shape, one after the other; a projection is quantised
+/// before the next one is asked for.
+pub(crate) fn build<E>(
+    config: ModelConfig,
+    quantisation: Quantisation,
+    mut take: impl FnMut(&str, &[i64]) -> Result<Tensor, E>,
+) -> Result<Transformer, E> {
     let c = config.hidden;
     let mut layers = Vec::with_capacity(config.layers);
     for index in 0..config.layers {
@@ -178,10 +227,10 @@ fn load_model(files: &impl Files, config: ModelConfig, quantisation: Quantisatio
 }
 
 /// The safetensors files: the one, or those that the index names.
-fn shards(files: &impl Files) -> Result<Vec<(String, Vec<u8>)>, LoadError> {
+fn shards(files: &impl Files) -> Result<Vec<(String, Content)>, LoadError> {
     const INDEX: &str = "model.safetensors.index.json";
     let Some(index) = files.read(INDEX)? else {
-        return Ok(vec![("model.safetensors".to_owned(), required(files, "model.safetensors")?)]);
+        return Ok(vec![("model.safetensors".to_owned(), mapped(files, "model.safetensors")?)]);
     };
     let json: serde_json::Value = serde_json::from_slice(&index).map_err(|error| content(files, INDEX, error))?;
     let map = json.get("weight_map").and_then(|map| map.as_object());
@@ -192,10 +241,13 @@ fn shards(files: &impl Files) -> Result<Vec<(String, Vec<u8>)>, LoadError> {
     if let Some(name) = names.iter().find(|name| Path::new(name).components().count() != 1) {
         return Err(content(files, INDEX, format!("`{name}` is not a file of this directory")));
     }
-    names.into_iter().map(|name| Ok((name.to_owned(), required(files, name)?))).collect()
+    names.into_iter().map(|name| Ok((name.to_owned(), mapped(files, name)?))).collect()
 }
 
-/// A safetensors view as an fp32 tensor.
+/// The matrices with a row a token.
+const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
+
+/// A safetensors view as a tensor of its type: fp32, fp16 or bf16.
 pub(crate) fn tensor_of(view: &TensorView) -> Result<Tensor, String> {
     let kind = match view.dtype() {
         Dtype::F32 => Kind::Float,
@@ -204,8 +256,7 @@ pub(crate) fn tensor_of(view: &TensorView) -> Result<Tensor, String> {
         other => return Err(format!("type {other:?} is not F32, F16 or BF16")),
     };
     let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
-    let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| error.to_string())?;
-    Ok(tensor.to_kind(Kind::Float).to_device(Device::Cpu))
+    Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| error.to_string())
 }
 
 /// The model's tensors by their Hugging Face names; weights must be dense.

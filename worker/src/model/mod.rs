@@ -4,6 +4,7 @@ pub mod batch;
 pub mod config;
 pub mod decode;
 pub mod rotary;
+pub mod shapes;
 pub mod transformer;
 
 pub use batch::{PackedBatch, Segment};

@@ -7,8 +7,8 @@ use super::ModelConfig;
 /// Cosines and sines of some positions, each `[T, 1, D]` fp32.
 #[derive(Debug)]
 pub struct Rotary {
-    cos: Tensor,
-    sin: Tensor,
+    pub(crate) cos: Tensor,
+    pub(crate) sin: Tensor,
 }
 
 impl Rotary {

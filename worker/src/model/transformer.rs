@@ -2,7 +2,7 @@
 //!
 //! Shapes: T tokens of a pack, C hidden, H query heads, G kv heads, D head width, V rows of the embedding.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::batch::{PackedBatch, Segment};
 use super::config::ModelConfig;
@@ -151,7 +151,7 @@ impl Transformer {
 
     /// `[T]` to `[T, C]`.
     pub fn embed(&self, ids: &Tensor) -> Tensor {
-        self.embedding.index_select(0, ids)
+        self.embedding.index_select(0, ids).to_kind(Kind::Float)
     }
 
     /// The norm before the head.
@@ -161,7 +161,11 @@ impl Transformer {
 
     /// Logits `[N, V]` of some rows `[N, C]`.
     pub fn logits(&self, rows: &Tensor) -> Tensor {
-        rows.matmul(&self.head.as_ref().unwrap_or(&self.embedding).tr())
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        if head.device() == Device::Cpu && head.kind() != Kind::Float && !rows.requires_grad() {
+            return crate::cpu::linear(rows, head);
+        }
+        rows.matmul(&head.to_kind(Kind::Float).tr())
     }
 
     /// One layer on a pack, `[T, C]` to `[T, C]`.

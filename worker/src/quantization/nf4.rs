@@ -45,6 +45,41 @@ pub fn nearest(x: f32) -> u8 {
     CODE.windows(2).filter(|pair| (pair[0] + pair[1]) / 2.0 < x).count() as u8
 }
 
+/// The two values of each byte.
+static PAIRS: [[f32; 2]; 256] = {
+    let mut pairs = [[0.0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [CODE[byte >> 4], CODE[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// Writes the values from `start` on, each `CODE[q] * absmax`.
+pub(crate) fn expand(packed: &[u8], absmax: impl Fn(usize) -> f32, start: usize, out: &mut [f32]) {
+    let (mut at, mut out) = (start, out);
+    while !out.is_empty() {
+        let count = (BLOCK - at % BLOCK).min(out.len());
+        let (head, rest) = out.split_at_mut(count);
+        let scale = absmax(at / BLOCK);
+        if at.is_multiple_of(2) && count.is_multiple_of(2) {
+            let (pairs, _) = head.as_chunks_mut::<2>();
+            for (pair, byte) in pairs.iter_mut().zip(&packed[at / 2..]) {
+                *pair = PAIRS[usize::from(*byte)];
+            }
+            head.iter_mut().for_each(|value| *value *= scale);
+        } else {
+            for (offset, value) in head.iter_mut().enumerate() {
+                let position = at + offset;
+                *value = PAIRS[usize::from(packed[position / 2])][position % 2] * scale;
+            }
+        }
+        at += count;
+        out = rest;
+    }
+}
+
 /// Writes `CODE[q] * absmax` for packed values; `absmax` gives a block's scale.
 pub fn dequantise(packed: &[u8], absmax: impl Fn(usize) -> f32, out: &mut [f32]) {
     for (index, (block, bytes)) in out.chunks_mut(BLOCK).zip(packed.chunks(BLOCK / 2)).enumerate() {

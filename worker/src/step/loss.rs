@@ -7,7 +7,7 @@
 use polya_proto::v1::{MicrobatchStatistics, StageStatistics};
 use tch::{Kind, Tensor};
 
-use super::batch::{Prepared, Transition, Weighing};
+use super::batch::{Prediction, Prepared, Transition, Weighing};
 use crate::model::Transformer;
 
 /// Logits that exist at once, at most.
@@ -46,9 +46,7 @@ impl Loss {
         gradients: bool,
     ) -> Outcome {
         let rows_max = (LOGITS_MAX / model.config.vocabulary).clamp(16, 4096) as usize;
-        let mut statistics = empty_statistics(prepared);
-        let mut transitions = vec![(0f64, 0f64); prepared.clean.len()];
-        let counts = transition_counts(prepared);
+        let mut counts = Counts::new(prepared);
         let mut gradient = gradients.then(|| hidden.zeros_like());
         let mut total = 0.0;
         for chunk in prepared.predictions.chunks(rows_max) {
@@ -63,30 +61,35 @@ impl Loss {
             let mut loss = (mixed * weights).sum(Kind::Float);
             let wrong = self.wrong(&log_p, chunk);
             if self.transition > 0.0 {
-                let share = |p: &super::batch::Prediction| {
-                    let (openings, insides) = counts[p.sample];
-                    let count = if p.transition == Transition::Inside { insides } else { openings };
-                    (self.transition / f64::from(count.max(1)) / weighing.samples) as f32
-                };
+                let share = |prediction| self.share(&counts, prediction, weighing);
                 let shares = Tensor::from_slice(&chunk.iter().map(share).collect::<Vec<_>>());
                 loss += (&wrong * shares).sum(Kind::Float);
             }
             total += f64::try_from(&loss).unwrap_or(f64::NAN);
-            self.count(chunk, prepared, (&nll, &wrong, &log_p, &targets), &mut statistics, &mut transitions);
+            let correct = Vec::<bool>::try_from(log_p.argmax(-1, false).eq_tensor(&targets)).unwrap_or_default();
+            let floats = |tensor: &Tensor| crate::quantization::floats(tensor);
+            for (((prediction, nll), wrong), correct) in chunk.iter().zip(floats(&nll)).zip(floats(&wrong)).zip(correct)
+            {
+                let told = Told { nll: f64::from(nll), wrong: f64::from(wrong), correct };
+                counts.add(prediction, prepared, told);
+            }
             if let Some(gradient) = &mut gradient {
                 let part = Tensor::run_backward(&[loss], &[&picked], false, false).remove(0);
                 let _ = gradient.index_add_(0, &rows, &part);
             }
         }
-        for ((opening, inside), (openings, insides)) in transitions.iter().zip(&counts) {
-            let mean = opening / f64::from((*openings).max(1)) + inside / f64::from((*insides).max(1));
-            statistics.transition += fixed(mean);
-        }
-        Outcome { loss: total, gradient, statistics }
+        Outcome { loss: total, gradient, statistics: counts.statistics() }
+    }
+
+    /// Weight of a prediction's transition term in the step's loss.
+    pub(crate) fn share(&self, counts: &Counts, prediction: &Prediction, weighing: Weighing) -> f32 {
+        let (openings, insides) = counts.of_samples[prediction.sample];
+        let count = if prediction.transition == Transition::Inside { insides } else { openings };
+        (self.transition / f64::from(count.max(1)) / weighing.samples) as f32
     }
 
     /// -log(1 - p_wrong) of each row, through the complement's logsumexp: exact where p_wrong is near 1.
-    fn wrong(&self, log_p: &Tensor, chunk: &[super::batch::Prediction]) -> Tensor {
+    fn wrong(&self, log_p: &Tensor, chunk: &[Prediction]) -> Tensor {
         let names = Tensor::from_slice(&self.names);
         let allowed: Vec<f32> = chunk
             .iter()
@@ -108,52 +111,67 @@ impl Loss {
         let complement = Tensor::cat(&[complement, masked], 1).logsumexp([-1i64].as_slice(), false);
         -complement.clamp_max(0.0)
     }
+}
 
-    fn count(
-        &self,
-        chunk: &[super::batch::Prediction],
-        prepared: &Prepared,
-        (nll, wrong, log_p, targets): (&Tensor, &Tensor, &Tensor, &Tensor),
-        statistics: &mut MicrobatchStatistics,
-        transitions: &mut [(f64, f64)],
-    ) {
-        let floats = |tensor: &Tensor| crate::quantization::floats(tensor);
-        let correct = Vec::<bool>::try_from(log_p.argmax(-1, false).eq_tensor(targets)).unwrap_or_default();
-        for (((prediction, nll), wrong), correct) in chunk.iter().zip(floats(nll)).zip(floats(wrong)).zip(correct) {
-            let stage = &mut statistics.stages[prediction.stage];
-            let loss = fixed(f64::from(nll));
-            stage.tokens += 1;
-            stage.loss += loss;
-            stage.correct += u64::from(correct);
-            if prepared.clean[prediction.sample] {
-                stage.clean_tokens += 1;
-                stage.clean_loss += loss;
-            }
-            let (opening, inside) = &mut transitions[prediction.sample];
-            *(if prediction.transition == Transition::Inside { inside } else { opening }) += f64::from(wrong);
+/// What one row's logits say of its prediction.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    /// Cross-entropy without smoothing.
+    pub(crate) nll: f64,
+    /// -log(1 - p_wrong)
+    pub(crate) wrong: f64,
+    /// The most probable token is the target.
+    pub(crate) correct: bool,
+}
+
+/// The statistics of a microbatch while its rows come in.
+pub(crate) struct Counts {
+    /// How many openings and insides each sample has.
+    of_samples: Vec<(u32, u32)>,
+    /// Their sums of -log(1 - p_wrong).
+    sums: Vec<(f64, f64)>,
+    statistics: MicrobatchStatistics,
+}
+
+impl Counts {
+    pub(crate) fn new(prepared: &Prepared) -> Self {
+        let mut of_samples = vec![(0, 0); prepared.clean.len()];
+        for prediction in &prepared.predictions {
+            let (openings, insides) = &mut of_samples[prediction.sample];
+            *(if prediction.transition == Transition::Inside { insides } else { openings }) += 1;
         }
+        let statistics = MicrobatchStatistics {
+            stages: vec![StageStatistics::default(); 4],
+            samples: prepared.clean.len() as u32,
+            tokens: prepared.batch.tokens() as u64,
+            ..MicrobatchStatistics::default()
+        };
+        Counts { sums: vec![(0.0, 0.0); of_samples.len()], of_samples, statistics }
+    }
+
+    pub(crate) fn add(&mut self, prediction: &Prediction, prepared: &Prepared, told: Told) {
+        let stage = &mut self.statistics.stages[prediction.stage];
+        let loss = fixed(told.nll);
+        stage.tokens += 1;
+        stage.loss += loss;
+        stage.correct += u64::from(told.correct);
+        if prepared.clean[prediction.sample] {
+            stage.clean_tokens += 1;
+            stage.clean_loss += loss;
+        }
+        let (opening, inside) = &mut self.sums[prediction.sample];
+        *(if prediction.transition == Transition::Inside { inside } else { opening }) += told.wrong;
+    }
+
+    pub(crate) fn statistics(mut self) -> MicrobatchStatistics {
+        for ((opening, inside), (openings, insides)) in self.sums.iter().zip(&self.of_samples) {
+            let mean = opening / f64::from((*openings).max(1)) + inside / f64::from((*insides).max(1));
+            self.statistics.transition += fixed(mean);
+        }
+        self.statistics
     }
 }
 
 fn fixed(value: f64) -> i64 {
     (value / polya_proto::STATISTICS_UNIT).round() as i64
-}
-
-/// How many openings and insides each sample has.
-fn transition_counts(prepared: &Prepared) -> Vec<(u32, u32)> {
-    let mut counts = vec![(0, 0); prepared.clean.len()];
-    for prediction in &prepared.predictions {
-        let (openings, insides) = &mut counts[prediction.sample];
-        *(if prediction.transition == Transition::Inside { insides } else { openings }) += 1;
-    }
-    counts
-}
-
-fn empty_statistics(prepared: &Prepared) -> MicrobatchStatistics {
-    MicrobatchStatistics {
-        stages: vec![StageStatistics::default(); 4],
-        samples: prepared.clean.len() as u32,
-        tokens: prepared.batch.tokens() as u64,
-        ..MicrobatchStatistics::default()
-    }
 }

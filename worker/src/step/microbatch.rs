@@ -1,85 +1,101 @@
-//! Forward and backward of one microbatch: the gradient of its share of the step's loss, one fp32 tensor a slot.
+//! Forward and backward of one microbatch: the gradient of its share of the step's loss.
 
 use polya_proto::v1::MicrobatchStatistics;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::batch::{Prepared, Weighing};
 use super::loss::Loss;
 use crate::adapters::LoraSet;
 use crate::adapters::dropout::Dropout;
-use crate::model::{Pass, Transformer};
+use crate::cpu;
+use crate::model::{Adapters, Pass, Transformer};
 
 /// A microbatch's gradient.
 pub struct Gradient {
-    /// In the order of the layout's slots.
-    pub tensors: Vec<Tensor>,
-    /// The loss and fixed-point sums.
+    /// fp32, in the layout's order.
+    pub values: Vec<f32>,
+    /// The microbatch's share of the step's loss.
     pub loss: f64,
     /// Fixed-point sums.
     pub statistics: MicrobatchStatistics,
 }
 
-/// Computes it. `recompute`: only layer inputs are kept, each layer runs again in the backward pass.
+/// Computes it. Of the first `recomputed` layers only the inputs are kept, they run again in the backward pass.
 pub fn gradient(
     model: &Transformer,
     adapters: &LoraSet,
     prepared: &Prepared,
-    (loss, weighing): (&Loss, Weighing),
+    loss: (&Loss, Weighing),
     dropout: f64,
-    recompute: bool,
+    recomputed: usize,
 ) -> Gradient {
     let dropout = Dropout { probability: dropout, keys: prepared.keys.clone() };
-    let on = adapters.on(&prepared.verify, Some(&dropout));
-    let pass = Pass::new(&model.config, &prepared.batch, Some(&on));
-    let leaves: Vec<&Tensor> = adapters.tensors.iter().collect();
-    if recompute {
-        return gradient_recomputed(model, &leaves, prepared, (loss, weighing), &pass);
+    match model.norm.device() {
+        Device::Cpu => cpu::step::gradient(model, adapters, prepared, loss, &dropout, recomputed),
+        _ => gradient_on_graph(model, adapters, prepared, loss, &dropout, recomputed),
     }
-    let mut x = model.embed(&prepared.batch.ids);
-    for layer in 0..model.layers.len() {
-        x = model.layer(layer, &x, &pass);
-    }
-    let hidden = model.last_norm(&x);
-    let outcome = loss.evaluate(model, &hidden, prepared, weighing, true);
-    let upstream = outcome.gradient.expect("gradients were asked for");
-    let tensors = Tensor::run_backward(&[(hidden * upstream).sum(Kind::Float)], &leaves, false, false);
-    Gradient { tensors, loss: outcome.loss, statistics: outcome.statistics }
 }
 
-fn gradient_recomputed(
+/// Statistics of a pack, with adapters or without; nothing is dropped and nothing is learned.
+pub fn evaluate(
     model: &Transformer,
-    leaves: &[&Tensor],
+    adapters: &LoraSet,
     prepared: &Prepared,
     (loss, weighing): (&Loss, Weighing),
-    pass: &Pass,
+    on: bool,
+) -> MicrobatchStatistics {
+    if model.norm.device() == Device::Cpu {
+        return cpu::step::evaluate(model, adapters, prepared, (loss, weighing), on);
+    }
+    let _guard = tch::no_grad_guard();
+    let pass = adapters.on(&prepared.verify, None);
+    let hidden = model.hidden(&prepared.batch, if on { Some(&pass as &dyn Adapters) } else { None });
+    loss.evaluate(model, &hidden, prepared, weighing, false).statistics
+}
+
+/// The same on libtorch's graph, a layer at a time: on any device, and the reference for [`cpu`].
+pub(crate) fn gradient_on_graph(
+    model: &Transformer,
+    adapters: &LoraSet,
+    prepared: &Prepared,
+    (loss, weighing): (&Loss, Weighing),
+    dropout: &Dropout,
+    recomputed: usize,
 ) -> Gradient {
+    let on = adapters.on(&prepared.verify, Some(dropout));
+    let pass = Pass::new(&model.config, &prepared.batch, Some(&on));
     let layers = model.layers.len();
-    let mut inputs = Vec::with_capacity(layers + 1);
-    tch::no_grad(|| {
-        inputs.push(model.embed(&prepared.batch.ids));
-        for layer in 0..layers {
-            inputs.push(model.layer(layer, &inputs[layer], pass));
-        }
-    });
-    let last = inputs[layers].detach().set_requires_grad(true);
+    let leaf = |x: &Tensor| x.detach().set_requires_grad(true);
+    let mut passed: Vec<(Tensor, Option<Tensor>)> = Vec::with_capacity(layers);
+    let mut x = tch::no_grad(|| model.embed(&prepared.batch.ids));
+    for layer in 0..layers {
+        let input = leaf(&x);
+        let output = if layer < recomputed {
+            tch::no_grad(|| model.layer(layer, &input, &pass))
+        } else {
+            model.layer(layer, &input, &pass)
+        };
+        x = output.detach();
+        passed.push((input, (layer >= recomputed).then_some(output)));
+    }
+    let last = leaf(&x);
     let hidden = model.last_norm(&last);
     let outcome = loss.evaluate(model, &hidden, prepared, weighing, true);
     let upstream = outcome.gradient.expect("gradients were asked for");
     let mut upstream = Tensor::run_backward(&[(hidden * upstream).sum(Kind::Float)], &[&last], false, false).remove(0);
-    let slots_per_layer = 2 * crate::model::ProjectionKind::ALL.len();
-    let mut tensors: Vec<Option<Tensor>> = leaves.iter().map(|_| None).collect();
-    for layer in (0..layers).rev() {
-        let input = inputs[layer].detach().set_requires_grad(true);
-        let output = model.layer(layer, &input, pass);
-        let of_layer: Vec<usize> = (0..leaves.len()).filter(|slot| slot / slots_per_layer % layers == layer).collect();
-        let mut wanted: Vec<&Tensor> = of_layer.iter().map(|slot| leaves[*slot]).collect();
+    let slots = &adapters.layout.slots;
+    let mut values = vec![0f32; adapters.layout.parameters()];
+    while let Some((input, output)) = passed.pop() {
+        let layer = passed.len();
+        let output = output.unwrap_or_else(|| model.layer(layer, &input, &pass));
+        let of_layer: Vec<usize> = (0..slots.len()).filter(|slot| slots[*slot].site.layer == layer).collect();
+        let mut wanted: Vec<&Tensor> = of_layer.iter().map(|slot| &adapters.tensors[*slot]).collect();
         wanted.push(&input);
         let mut found = Tensor::run_backward(&[(output * &upstream).sum(Kind::Float)], &wanted, false, false);
         upstream = found.pop().expect("the input's gradient was asked for last");
         for (slot, tensor) in of_layer.into_iter().zip(found) {
-            tensors[slot] = Some(tensor);
+            values[slots[slot].range.clone()].copy_from_slice(&crate::quantization::floats(&tensor));
         }
     }
-    let tensors = tensors.into_iter().map(|tensor| tensor.expect("every slot belongs to a layer")).collect();
-    Gradient { tensors, loss: outcome.loss, statistics: outcome.statistics }
+    Gradient { values, loss: outcome.loss, statistics: outcome.statistics }
 }

@@ -1,0 +1,41 @@
+//! Greedy generation from random prompts, all rows to the last token.
+
+use std::time::Instant;
+
+use super::roofline::{decode_operations, gemm_rate, projection_weights};
+use super::{Figures, peak_rss_mib};
+use crate::adapters::dropout::mix;
+use crate::formats::huggingface::Pretrained;
+use crate::generate::{Request, Sampling, generate};
+
+/// Generates `steps` tokens a row behind `batch` prompts of `sequence` tokens.
+pub fn measure(base: &Pretrained, sequence: usize, batch: usize, steps: usize) -> Figures {
+    let config = &base.model.config;
+    let id =
+        |row: usize, position: usize| (mix((row as u64) << 32 ^ position as u64) % config.vocabulary as u64) as u32;
+    let prompts: Vec<Vec<u32>> = (0..batch).map(|row| (0..sequence).map(|at| id(row, at)).collect()).collect();
+    let request = Request {
+        prompts: &prompts,
+        tag: &[],
+        stop: &[],
+        max_tokens: steps,
+        batch,
+        vocabulary: config.vocabulary,
+        sampling: Sampling::Greedy,
+    };
+    let start = Instant::now();
+    let texts = generate(&base.model, None, &request);
+    let seconds = start.elapsed().as_secs_f64();
+    let peak = peak_rss_mib();
+    let generated: usize = texts.iter().map(Vec::len).sum();
+    let prompt =
+        2.0 * projection_weights(config) * (batch * sequence) as f64 / gemm_rate(config, (batch * sequence) as i64);
+    let decode = decode_operations(config, batch as f64) * steps as f64 / gemm_rate(config, batch as i64);
+    Figures {
+        tokens_per_s: Some(generated as f64 / seconds),
+        seconds_per_step: seconds / steps.max(1) as f64,
+        peak_rss_mib: peak,
+        gemm_roofline_fraction: Some((prompt + decode) / seconds),
+        more: vec![("generated_tokens", generated as f64)],
+    }
+}

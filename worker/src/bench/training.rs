@@ -1,0 +1,159 @@
+//! Whole training steps of the real trainer, alone in its group: forward, backward, exact sum, AdamW, digest, flip.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use polya_proto::v1::{Done, Group, Lease, Plan, Sample, Settings};
+use polya_proto::{EXPONENT_UNKNOWN, GRADIENT_ZERO};
+use worker_member::trainer::{Membership, Trainer, TrainerError};
+
+use super::roofline::{Work, gemm_rate, step_operations};
+use super::{Figures, peak_rss_mib};
+use crate::adapters::dropout::mix;
+use crate::collectives::LocalRendezvous;
+use crate::formats::huggingface::Pretrained;
+use crate::trainer::LibtorchTrainer;
+
+/// Bits kept free above the largest gradient seen, as the coordinator plans it.
+const SPARE_BITS: i32 = 3;
+/// |q| is at most 2^30 with one microbatch a step.
+const BITS: u32 = 30;
+/// Steps before the clock starts: after the second one every tensor has had a gradient.
+const WARM_UP: u64 = 2;
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Tokens of a sequence.
+    pub sequence: usize,
+    /// Sequences in a microbatch.
+    pub batch: usize,
+    /// Steps that are timed.
+    pub steps: u64,
+    /// Share of a sequence that is not learned.
+    pub context_share: f64,
+    /// As a run would have them.
+    pub settings: Settings,
+}
+
+/// Trains on random tokens and times it.
+pub fn measure(base: Pretrained, options: &Options) -> Result<Figures, TrainerError> {
+    let config = base.model.config.clone();
+    let mut trainer = LibtorchTrainer::on(base, &options.settings)?;
+    trainer.initial_state()?;
+    let mut run = Run { trainer, options, exponents: vec![], step: 0 };
+    let mut work = Work { tokens: 0.0, squared_lengths: 0.0, learned: 0.0, rank: 0.0, adapted: 0.0 };
+    for _ in 0..WARM_UP {
+        work = run.step()?;
+    }
+    let start = Instant::now();
+    for _ in 0..options.steps {
+        work = run.step()?;
+    }
+    let seconds = start.elapsed().as_secs_f64() / options.steps as f64;
+    let peak = peak_rss_mib();
+    drop(run);
+    let rate = gemm_rate(&config, work.tokens as i64);
+    let floor = step_operations(&config, &work) / rate;
+    let sequences = (options.batch * options.sequence) as f64;
+    Ok(Figures {
+        tokens_per_s: Some(sequences / seconds),
+        seconds_per_step: seconds,
+        peak_rss_mib: peak,
+        gemm_roofline_fraction: Some(floor / seconds),
+        more: vec![("gemm_gflop_per_s", rate / 1e9), ("learned_tokens", work.learned)],
+    })
+}
+
+struct Run<'a> {
+    trainer: LibtorchTrainer,
+    options: &'a Options,
+    exponents: Vec<i32>,
+    step: u64,
+}
+
+impl Run<'_> {
+    /// One step, as often as its gradient does not fit the planned exponents.
+    fn step(&mut self) -> Result<Work, TrainerError> {
+        self.step += 1;
+        let samples = self.samples();
+        let learned = samples.iter().map(|s| s.stages[1..].iter().filter(|stage| **stage < 4).count()).sum::<usize>();
+        for attempt in 0.. {
+            let plan = Plan {
+                step: self.step,
+                attempt,
+                learning_rate_bits: 1e-4f64.to_bits(),
+                exponents: self.exponents.clone(),
+                stage_weight_bits: [0.15f32, 0.35, 0.35, 0.15].map(f32::to_bits).to_vec(),
+                samples: samples.len() as u32,
+                learned_tokens: learned as u64,
+                microbatches: 1,
+                bits: BITS,
+                ..Plan::default()
+            };
+            let lease = Lease { step: self.step, attempt, microbatch: 0, samples: samples.clone() };
+            self.trainer.clear();
+            let done = self.trainer.compute(&plan, &lease)?;
+            if self.fits(&done) {
+                self.trainer.keep(0)?;
+                let group = Group { epoch: 1, generation: self.step };
+                let membership = Membership { group, rank: 0, world_size: 1, host: String::new() };
+                self.trainer.reduce(&plan, &membership, Arc::new(LocalRendezvous::default()))?;
+                self.trainer.flip()?;
+                break;
+            }
+        }
+        let length = self.trainer.packed_length(self.options.sequence) as f64;
+        let verified = samples.iter().map(|s| s.ids.len() - s.verify_tag_start as usize).sum::<usize>() as f64;
+        let settings = &self.options.settings;
+        let tokens = length * samples.len() as f64;
+        Ok(Work {
+            tokens,
+            squared_lengths: length * length * samples.len() as f64,
+            learned: learned as f64,
+            rank: f64::from(settings.adapter_rank),
+            adapted: tokens + if settings.adapter_verification { verified } else { 0.0 },
+        })
+    }
+
+    /// Whether the sum is exact, and the exponents for what comes next.
+    fn fits(&mut self, done: &Done) -> bool {
+        let magnitudes = done.statistics.as_ref().map_or(&[][..], |statistics| &statistics.magnitudes);
+        self.exponents.resize(magnitudes.len(), EXPONENT_UNKNOWN);
+        let mut fits = true;
+        for (exponent, magnitude) in self.exponents.iter_mut().zip(magnitudes).filter(|(_, m)| **m != GRADIENT_ZERO) {
+            fits &= *exponent != EXPONENT_UNKNOWN && magnitude.saturating_add(*exponent) <= BITS as i32;
+            *exponent = BITS as i32 - SPARE_BITS - magnitude;
+        }
+        fits
+    }
+
+    /// Random tokens with the stages of a trajectory.
+    fn samples(&self) -> Vec<Sample> {
+        let (sequence, step) = (self.options.sequence, self.step);
+        let tag = self.trainer.verify_tag();
+        let context = ((sequence as f64 * self.options.context_share) as usize).clamp(1, sequence - 1);
+        // The stages share the rest; VERIFY's tag begins the last quarter of it.
+        let verify = (context + (sequence - context) * 3 / 4).clamp(1, sequence - tag.len() - 1);
+        let rows = self.trainer.vocabulary() as u64;
+        let sample = |index: usize| {
+            let random = |position: usize| (mix(step << 40 ^ (index as u64) << 20 ^ position as u64) % rows) as u32;
+            let mut ids: Vec<u32> = (0..sequence).map(random).collect();
+            ids[verify..verify + tag.len()].copy_from_slice(tag);
+            let stage = |position: usize| match position {
+                position if position < context => 255,
+                position if position >= verify => 3,
+                position => ((position - context) * 4 / (sequence - context)).min(2) as u8,
+            };
+            Sample {
+                id: format!("random-{step}-{index}"),
+                ids,
+                stages: (0..sequence).map(stage).collect(),
+                verify_tag_start: verify as u32,
+                verify_tag_end: (verify + tag.len()) as u32,
+                ..Sample::default()
+            }
+        };
+        (0..self.options.batch).map(sample).collect()
+    }
+}
