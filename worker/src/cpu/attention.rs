@@ -220,15 +220,11 @@ mod tests {
             Segment { tokens: 10..120, shadow: 0, before_tag: 0 },
         ];
         let found = blocks(&segments);
-        let block = |rows, keys: &[Range<usize>]| Block { rows, keys: keys.to_vec() };
+        let of = |rows, keys: Vec<Range<usize>>| Block { rows, keys };
+        let plain = |rows, start, end| of(rows, std::iter::once(start..end).collect());
         assert_eq!(
             found,
-            [
-                block(0..7, &[0..7]),
-                block(7..10, &[0..4, 7..10]),
-                block(10..106, &[10..106]),
-                block(106..120, &[10..120]),
-            ]
+            [plain(0..7, 0, 7), of(7..10, vec![0..4, 7..10]), plain(10..106, 10, 106), plain(106..120, 10, 120)]
         );
         assert_eq!((found[1].seen(0), found[1].seen(2), found[3].seen(0)), (5, 7, 97));
     }

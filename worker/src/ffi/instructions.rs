@@ -88,7 +88,7 @@ pub(crate) fn tile_avx512(a: &[[f32; 12]], b: &[[f32; 32]], c: &mut [[f32; 32]; 
         }
         assert_eq!(Class::here(), Class::Avx512);
         // SAFETY: this processor has the instructions.
-        return unsafe { compiled(a, b, c) };
+        unsafe { compiled(a, b, c) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     tile(a, b, c, |a, b, c| a * b + c);
@@ -104,7 +104,7 @@ pub(crate) fn tile_avx2(a: &[[f32; 6]], b: &[[f32; 16]], c: &mut [[f32; 16]; 6])
         }
         assert_eq!(Class::here(), Class::Avx2);
         // SAFETY: this processor has the instructions.
-        return unsafe { compiled(a, b, c) };
+        unsafe { compiled(a, b, c) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     tile(a, b, c, |a, b, c| a * b + c);

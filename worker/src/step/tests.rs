@@ -3,7 +3,7 @@
 use polya_datasets::plant::{BUILT_IN_KINDS, plant};
 use polya_datasets::synthesize::{STEPS, synthesize};
 use polya_datasets::tokens::{self, Tag};
-use polya_datasets::trajectory::prompt;
+use polya_datasets::trajectory::{SpanWeight, prompt};
 use polya_proto::v1;
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
@@ -193,6 +193,61 @@ fn every_stage_is_learned_once_and_a_masked_execute_not_at_all() {
         let rows: std::collections::BTreeSet<i64> = prepared.predictions.iter().map(|p| p.row).collect();
         assert_eq!(rows.len(), prepared.predictions.len(), "no row predicts twice");
     }
+}
+
+#[test]
+fn a_span_s_weight_goes_from_the_file_through_packing_and_smoothing_into_the_loss() {
+    let world = world();
+    let end = tokens::end_of_text(&world.tokenizer).unwrap();
+    // Half of EXECUTE counts twice, the answer's last bytes not at all; the second sample has no weights.
+    let mut weighed = synthesize(8, 0, STEPS);
+    let canonical = weighed.canonical();
+    let execute = canonical.stages[2].clone();
+    let span = |start: usize, end: usize, weight| SpanWeight { start: start as u32, end: end as u32, weight };
+    let middle = (execute.start + execute.end) / 2;
+    let length = canonical.text.len();
+    weighed.weights = Some(vec![span(middle, execute.end, 2.0), span(length - 6, length, 0.0)]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weighed.parquet");
+    polya_datasets::parquet::write(&file, [&weighed, &synthesize(8, 1, STEPS)], &Default::default()).unwrap();
+    let samples: Vec<v1::Sample> = polya_datasets::parquet::read(&file)
+        .unwrap()
+        .iter()
+        .map(|trajectory| {
+            let sample = tokens::encode(&world.tokenizer, &world.tags[3], end, trajectory).unwrap();
+            let weight_bits = sample.weights.iter().map(|weight| weight.to_bits()).collect();
+            v1::Sample { weight_bits, ..wire(sample) }
+        })
+        .collect();
+    let loss = Loss { transition: 0.0, ..world.loss() };
+    let prepared = prepare(&samples, &world.tags, weighing(), false, (1, 1)).unwrap();
+    let adapters = LoraSet::new(world.layout.clone(), &world.values, true);
+    let found = gradient(&world.model, &adapters, &prepared, (&loss, weighing()), 0.0, 0);
+
+    let _guard = tch::no_grad_guard();
+    let (mut expected, mut doubled, mut dropped) = (0.0, 0, 0);
+    for sample in &samples {
+        let weight = |position: usize| f64::from(f32::from_bits(sample.weight_bits[position]));
+        let mut learned = [0f64; 4];
+        for position in (1..sample.ids.len()).filter(|position| weight(*position) > 0.0) {
+            learned[sample.stages[position] as usize] += 1.0;
+        }
+        let batch = PackedBatch::of_sequences(&[&sample.ids], Device::Cpu);
+        let on = adapters.on(&vec![0.0; sample.ids.len()], None);
+        let log_p = world.model.logits(&world.model.hidden(&batch, Some(&on))).to_kind(Kind::Double);
+        let log_p = log_p.log_softmax(-1, Kind::Double);
+        for position in (1..sample.ids.len()).filter(|position| sample.stages[*position] < 4) {
+            let row = log_p.get(position as i64 - 1);
+            let nll = -row.double_value(&[i64::from(sample.ids[position])]);
+            let smoothed = 0.9 * nll - 0.1 * f64::try_from(row.mean(Kind::Double)).unwrap();
+            let stage = sample.stages[position] as usize;
+            expected += weight(position) * weighing().stages[stage] / learned[stage] / weighing().samples * smoothed;
+            doubled += usize::from(weight(position) == 2.0);
+            dropped += usize::from(weight(position) == 0.0);
+        }
+    }
+    assert!(doubled > 3 && dropped > 0, "{doubled} {dropped}");
+    assert!((found.loss - expected).abs() < 1e-5 * expected, "{} {expected}", found.loss);
 }
 
 #[test]
