@@ -91,7 +91,7 @@ impl Run<'_> {
                 bits: BITS,
                 ..Plan::default()
             };
-            let lease = Lease { step: self.step, attempt, microbatch: 0, samples: samples.clone() };
+            let lease = Lease { step: self.step, attempt, samples: samples.clone(), ..Lease::default() };
             self.trainer.clear();
             let done = self.trainer.compute(&plan, &lease)?;
             if self.fits(&done) {
