@@ -152,3 +152,18 @@ fn two_runs_are_compared_to_the_first_step_that_differs_and_why() {
     assert_eq!((code, different["first_difference"].as_u64()), (Some(1), Some(5)), "{different:#}");
     assert!(different["reasons"].to_string().contains("the sums are equal"), "{different:#}");
 }
+
+#[test]
+fn a_report_is_one_page_that_loads_nothing_from_elsewhere() {
+    let run = Run::reference().copied();
+    let output = run_texts("coordinator", &["report", run.path()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let page = std::fs::read_to_string(run.dir.join("report.html")).unwrap();
+    for words in ["loss by stage", "<polyline", "VERIFY", "the run ended with step 8", "proven", "train.learning_rate"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+    for outside in ["http:", "https:", "<script", "<link", "src="] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}

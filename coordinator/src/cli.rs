@@ -11,7 +11,8 @@ use crate::config::{self, Resolved};
 use crate::exit::ExitError;
 use crate::run::{self, Options};
 use crate::status::Access;
-use crate::{audit, compare, replay, security, status, time};
+use crate::store::{Store, StoreError};
+use crate::{audit, compare, replay, report, security, status, time};
 
 /// Where runs without --run-dir go.
 const RUNS: &str = "runs";
@@ -97,6 +98,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write report.html into a run's directory: curves, scores, events and the audit, in one file.
+    Report {
+        /// The run's directory; also of a live run.
+        dir: PathBuf,
+    },
     /// Name the first step at which two runs differ, and why; exit 1 if they do.
     Compare {
         /// One run's directory.
@@ -133,6 +139,7 @@ pub async fn main(arguments: Arguments) -> Result<u8, ExitError> {
     match arguments.command {
         Some(Command::Audit { dir, json, explain }) => audit::run(&dir, json, explain.as_deref()),
         Some(Command::Replay { dir, step, json }) => replay::run(&dir, step, json).await,
+        Some(Command::Report { dir }) => report::run(&dir),
         Some(Command::Compare { a, b, json }) => compare::run(&a, &b, json),
         Some(Command::Certificates { dir }) => security::certificates::run(&dir),
         Some(Command::Status { dir, addr, join_token_file, tls }) => {
@@ -148,7 +155,7 @@ pub async fn main(arguments: Arguments) -> Result<u8, ExitError> {
 
 async fn start(args: RunArgs) -> Result<u8, ExitError> {
     let (resolved, run_dir) = match &args.resume {
-        Some(dir) => resumed(dir, &args.sets)?,
+        Some(dir) => resumed(dir, &args.sets).await?,
         None => {
             let resolved = config::load(args.config.as_deref(), &args.sets).map_err(ExitError::usage)?;
             (resolved, args.run_dir.clone().unwrap_or_else(new_run_dir))
@@ -177,9 +184,12 @@ async fn start(args: RunArgs) -> Result<u8, ExitError> {
     .await
 }
 
-fn resumed(dir: &Path, sets: &[String]) -> Result<(Resolved, PathBuf), ExitError> {
+async fn resumed(dir: &Path, sets: &[String]) -> Result<(Resolved, PathBuf), ExitError> {
     let dir = if dir == Path::new("latest") { latest()? } else { dir.to_owned() };
     let path = dir.join("run.toml");
+    if !dir.join("journal").is_file() {
+        restore(&dir, sets).await?;
+    }
     if !dir.join("journal").is_file() || !path.is_file() {
         return Err(ExitError::usage(anyhow!("{}: no run to resume here (no journal)", dir.display())));
     }
@@ -189,6 +199,21 @@ fn resumed(dir: &Path, sets: &[String]) -> Result<(Resolved, PathBuf), ExitError
         return Err(ExitError::usage(anyhow!(reason)));
     }
     Ok((new, dir))
+}
+
+/// Brings a run back from the object store that the command line or the environment names, if one does.
+async fn restore(dir: &Path, sets: &[String]) -> Result<(), ExitError> {
+    let url = config::load(None, sets).map_err(ExitError::usage)?.config.checkpoint.store;
+    if url.is_empty() {
+        return Ok(());
+    }
+    let restored = Store::open(&url).map_err(ExitError::usage)?.restore(dir).await;
+    restored.map_err(|error| match error {
+        StoreError::Empty(_) => ExitError::usage(error),
+        other => other.into(),
+    })?;
+    println!("{}: brought back from {url}", dir.display());
+    Ok(())
 }
 
 /// The newest run under runs/.

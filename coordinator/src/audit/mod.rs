@@ -4,7 +4,7 @@
 //! length needs the same memory.
 
 mod explain;
-mod proof;
+pub(crate) mod proof;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -58,7 +58,7 @@ pub fn run(run_dir: &Path, as_json: bool, sample: Option<&str>) -> Result<u8, Ex
 }
 
 /// Reads the records once; `committed` hears of every step and its S_t.
-fn prove(
+pub(crate) fn prove(
     run_dir: &Path,
     setup: &Setup,
     data: &RunData,

@@ -11,7 +11,7 @@ use crate::checkpoints;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Proof {
+pub(crate) struct Proof {
     report: Audit,
     /// Head of the hash chain, if the chain is whole.
     pub(super) head: Option<Digest>,
@@ -56,7 +56,7 @@ impl Proof {
     }
 
     /// Whether everything holds.
-    pub(super) fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         let Audit { duplicates, missing, holdout_leaks, .. } = self.report;
         self.chain_ok && self.checkpoints_ok && duplicates + missing + holdout_leaks == 0 && self.faults.is_empty()
     }
