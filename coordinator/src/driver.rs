@@ -23,6 +23,7 @@ use crate::outputs::statistics;
 use crate::outputs::tensorboard::TensorBoard;
 use crate::run_data::RunData;
 use crate::service::Input;
+use crate::store::Publisher;
 use crate::wire::{self, Contents};
 
 /// Crashes of one local worker without a commit in between, after which the run stops.
@@ -42,6 +43,8 @@ pub struct Driver {
     pub journal: Journal,
     /// Local workers, if the coordinator spawns them.
     pub launcher: Option<Launcher>,
+    /// Copies to the object store, if there is one.
+    pub publisher: Option<Publisher>,
     /// TensorBoard events.
     pub tensorboard: TensorBoard,
     /// What people see.
@@ -91,6 +94,7 @@ impl Driver {
             data,
             journal,
             launcher: None,
+            publisher: None,
             tensorboard,
             progress,
             inputs,
@@ -154,6 +158,9 @@ impl Driver {
                 Ok(manifest) => {
                     self.flush_statistics()?;
                     self.handle(Event::CheckpointWritten { step, manifest })?;
+                    if let Some(publisher) = &self.publisher {
+                        publisher.publish(Some(step));
+                    }
                     checkpoints::prune(&self.run_dir, self.config.checkpoint.keep)?;
                 }
                 Err(error) => return Err(anyhow!(error).context("saving a checkpoint").into()),
@@ -162,6 +169,11 @@ impl Driver {
                 let files = checkpoints::read(&checkpoints::folder(&self.run_dir, step));
                 // A worker that has gone meanwhile wants nothing any more.
                 let _ = reply.send(files.map(|(_, _, files)| files).map_err(|error| error.to_string()));
+            }
+            Input::Superseded(epoch) => {
+                let reason =
+                    format!("another coordinator has claimed the run in the store (epoch {epoch}): it goes on there");
+                self.end = Some(End::Stopped(reason));
             }
             Input::Asked(reply) => {
                 let _ = reply.send(self.status());

@@ -25,6 +25,7 @@ use crate::run_data;
 use crate::security;
 use crate::service::{Input, Service};
 use crate::setup::{open_record, setup};
+use crate::store::{Publisher, Store};
 
 /// Inputs that may wait for the driver.
 const INPUTS: usize = 4096;
@@ -91,7 +92,14 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
         println!("the run is finished; nothing to do");
         return Ok(0);
     }
-    let epoch = fold.epoch() + 1;
+    let store = match config.checkpoint.store.as_str() {
+        "" => None,
+        url => Some(Store::open(url).map_err(ExitError::usage)?),
+    };
+    let epoch = match &store {
+        Some(store) => store.claim(fold.epoch()).await?, // before anybody can hear of the epoch, here or elsewhere
+        None => fold.epoch() + 1,
+    };
     let record = Record::Epoch { epoch, time_ms: unix_ms() };
     journal.append(&record)?; // durable before anybody can hear of the epoch
     fold.fold(&setup, &record);
@@ -102,7 +110,9 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
     let server = serve(listener, inputs.clone(), token, credentials)?;
     println!("listening on {address}");
     let parts = Parts { core, config: config.clone(), run_dir: run_dir.clone(), data, journal };
-    let mut driver = Driver::new(parts, inputs)?;
+    let mut driver = Driver::new(parts, inputs.clone())?;
+    driver.publisher =
+        store.map(|store| Publisher::start(store, run_dir.clone(), epoch, config.checkpoint.keep, inputs));
     let (launcher, exits) = Launcher::new(run_dir, worker_arguments(&options, address));
     if !options.external {
         driver.launcher = Some(start_workers(launcher, &options)?);
@@ -115,6 +125,10 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
         launcher.workers().for_each(|worker| launcher::signal(worker.pid, libc::SIGKILL));
     }
     let dismissed = dismiss(&mut driver).await;
+    if let Some(publisher) = driver.publisher.take() {
+        publisher.publish(None);
+        publisher.finish().await;
+    }
     server.abort();
     let code = finish(end, run_dir)?;
     dismissed.map(|()| code)

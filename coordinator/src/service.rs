@@ -53,6 +53,8 @@ pub enum Input {
     },
     /// Somebody asks for a checkpoint's files.
     Wanted(u64, oneshot::Sender<Result<StateFiles, String>>),
+    /// In the store another coordinator has claimed the run, with this epoch.
+    Superseded(u64),
     /// Somebody asks how it goes.
     Asked(oneshot::Sender<StatusReply>),
 }

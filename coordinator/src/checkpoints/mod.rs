@@ -20,7 +20,7 @@ pub type StateFiles = Vec<(String, Vec<u8>)>;
 
 /// Where checkpoints stand in a run directory.
 pub const FOLDER: &str = "checkpoints";
-const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 const STATE: &str = "state.json";
 const TEMPORARY: &str = ".tmp-";
 /// Names the best checkpoint by holdout loss.
@@ -212,6 +212,12 @@ fn order(name: &str) -> (u8, String) {
         _ => 2,
     };
     (rank, name.to_owned())
+}
+
+/// The files that a manifest lists.
+pub(crate) fn names(manifest: &[u8]) -> Vec<String> {
+    let manifest: Option<Manifest> = serde_json::from_slice(manifest).ok();
+    manifest.map(|manifest| manifest.files.into_keys().collect()).unwrap_or_default()
 }
 
 /// Steps of all checkpoint folders, whole or not.

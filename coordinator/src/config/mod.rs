@@ -9,10 +9,11 @@ pub use schema::Config;
 use std::collections::BTreeMap;
 
 /// Keys that may change at `--resume`: they do not touch the outcome.
-const FREE: [&str; 7] = [
+const FREE: [&str; 8] = [
     "run.min_workers",
     "failure_detection",
     "checkpoint.keep",
+    "checkpoint.store",
     "evaluation.batch",
     "worker.park_limit",
     "worker.device",

@@ -162,6 +162,8 @@ pub struct Checkpoint {
     pub every: u64,
     /// How many of the newest are kept, the best one beside them.
     pub keep: u64,
+    /// Where checkpoints and journal are copied to: `s3://`, `gs://`, `az://` or `file:///`; empty: nowhere.
+    pub store: String,
 }
 
 /// `[evaluation]`
