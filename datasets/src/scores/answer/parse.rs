@@ -327,19 +327,18 @@ impl Parser<'_> {
         match (&found, self.peek()) {
             (Node::Name(name), Some(Token::Open('('))) => {
                 let name = name.clone();
-                Some(self.applied(&name).unwrap_or(found))
+                Some(self.applied(&name)?.unwrap_or(found))
             }
             _ => Some(found),
         }
     }
 
-    /// `f(x)`: a name before brackets is a function if it is called like one, or its arguments are plain.
-    fn applied(&mut self, name: &str) -> Option<Node> {
+    /// `f(x)`: a name before brackets is a function if it is called like one, or its arguments are plain; the inner None
+    /// says that it is a factor. Brackets that cannot be read here cannot be read as a factor either: to try would double
+    /// the work with each nested one.
+    fn applied(&mut self, name: &str) -> Option<Option<Node>> {
         let from = self.at;
-        let Some(inside) = self.deeper(Self::primary) else {
-            self.at = from;
-            return None;
-        };
+        let inside = self.deeper(Self::primary)?;
         let arguments = match inside {
             Node::Bracket('(', items, ')') => items,
             one => vec![one],
@@ -350,14 +349,14 @@ impl Parser<'_> {
         let plain = arguments.iter().all(|argument| matches!(argument, Node::Name(_) | Node::Number { .. }));
         let is_call = usual || plain && (capital || arguments.len() > 1);
         if is_call {
-            return Some(Node::Call(name.to_owned(), arguments));
+            return Some(Some(Node::Call(name.to_owned(), arguments)));
         }
         // A factor: kept, so that nothing is read twice.
         let mut arguments = arguments;
         let inside = if arguments.len() == 1 { arguments.pop()? } else { Node::Bracket('(', arguments, ')') };
         self.pending = Some((from, inside, self.at));
         self.at = from;
-        None
+        Some(None)
     }
 
     /// The braces, or the one token, that an operator takes.

@@ -112,6 +112,7 @@ fn bombs_are_refused_in_bounded_time() {
     .collect();
     bombs.extend(
         [
+            "is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (is (1, 2]",
             "9^9^9^9",
             "9^{9^{9^{9}}}",
             "10^{10^{10}}",
