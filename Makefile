@@ -1,7 +1,7 @@
 # Every target works in a bare checkout with Rust, a C++ compiler and Python with pip; `make help` lists them.
 # LIBTORCH=/path takes a libtorch 2.11.0 of yours, ARGS="…" adds to the demo's command line.
 
-.PHONY: help demo test build check interop manifests bench bench-control libtorch tools deny
+.PHONY: help demo test build check interop manifests bench bench-control fuzz libtorch tools deny
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -43,6 +43,9 @@ bench: build ## seconds and memory of a short run with one worker and with two
 
 bench-control: build ## what the control plane can do with 2, 64, 512 and 2,000 simulated workers (minutes)
 	cargo bench --locked -p polya-tests --bench control_plane -- 2 64 512 2000
+
+fuzz: libtorch ## every parser of datasets on FUZZ mutated inputs (5,000,000)
+	POLYA_FUZZ=$(or $(FUZZ),5000000) cargo test --release --workspace --locked --test any_bytes -- --nocapture
 
 libtorch: tools ## libtorch 2.11.0, fetched once into a cache of yours and checked by hash
 	@LIBTORCH='$(LIBTORCH)' $(PYTHON) scripts/libtorch
