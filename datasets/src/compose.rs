@@ -13,6 +13,7 @@ use words::Words;
 
 use crate::arithmetic::expression::{Expression, ExpressionError, Operator};
 use crate::arithmetic::{Exact, Stated, calculation, number};
+use crate::graph::steps::origins;
 use crate::scores::derivation::Givens;
 use crate::trajectory::Trajectory;
 
@@ -205,13 +206,16 @@ pub(crate) fn undo(operator: Operator, left: &Exact, right: &Exact, made: &Exact
 /// PLAN: each step in words, earlier results by their step's number, no results.
 fn plan(steps: &[Step], words: Words) -> String {
     let line = |(index, step): (usize, &Step)| {
-        let mut name = |value: &Exact| match steps[..index].iter().rposition(|earlier| earlier.value == *value) {
+        let whole = expression(step);
+        let results: Vec<&Exact> = steps[..index].iter().map(|earlier| &earlier.value).collect();
+        let mut origins = origins(&whole.numbers(), &results).into_iter();
+        let mut name = |value: &Exact| match origins.next().flatten() {
             Some(earlier) => words.step(earlier + 1),
             None => words.number(write(value)),
         };
         let simple = step.left.operators() == 0 && step.right.operators() == 0;
         if !simple {
-            return format!("{}. {}.", index + 1, words.calculate(&expression(step).text(&mut name)));
+            return format!("{}. {}.", index + 1, words.calculate(&whole.text(&mut name)));
         }
         let (left, right) = (step.left.text(&mut name), step.right.text(&mut name));
         format!("{}. {}.", index + 1, words.operation(step.operator, &left, &right))

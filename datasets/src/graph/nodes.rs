@@ -1,6 +1,7 @@
 //! The graph itself: a node for each given quantity, each constant and each computed value, an edge from an operand to
 //! the result that uses it.
 
+use super::steps;
 use crate::arithmetic::{Exact, calculation, number};
 use crate::scores::derivation::Givens;
 use crate::trajectory::Trajectory;
@@ -37,17 +38,19 @@ pub struct Node {
 pub struct Nodes(pub Vec<Node>);
 
 impl Nodes {
-    /// Those of a trajectory. The origin of an operand is the latest earlier result of its value, else the question.
+    /// Those of a trajectory. Operands come from earlier results by the rule of [`steps::origins`], else from the question.
     pub fn of(trajectory: &Trajectory) -> Self {
         let givens = Givens::of_question(&trajectory.question);
         let mut nodes = Nodes::default();
         let mut leaves: Vec<(Exact, usize)> = Vec::new();
-        let mut results: Vec<(Exact, usize)> = Vec::new();
+        let (mut results, mut places): (Vec<Exact>, Vec<usize>) = (Vec::new(), Vec::new());
         for stated in calculation::find_in(&trajectory.execute, &trajectory.language) {
             let mut from = Vec::new();
-            for operand in stated.expression.numbers() {
-                let place = |list: &[(Exact, usize)]| list.iter().rev().find(|(v, _)| v == operand).map(|(_, at)| *at);
-                let at = place(&results).or_else(|| place(&leaves)).unwrap_or_else(|| {
+            let numbers = stated.expression.numbers();
+            let origins = steps::origins(&numbers, &results.iter().collect::<Vec<_>>());
+            for (operand, origin) in numbers.into_iter().zip(origins) {
+                let leaf = || leaves.iter().find(|(value, _)| value == operand).map(|(_, at)| *at);
+                let at = origin.map(|step| places[step]).or_else(leaf).unwrap_or_else(|| {
                     let kind = if givens.holds(operand) { Kind::Given } else { Kind::Constant };
                     leaves.push((operand.clone(), nodes.0.len()));
                     nodes.push(kind, number::decimal(operand), String::new(), vec![])
@@ -59,7 +62,8 @@ impl Nodes {
             let expression = stated.expression.text(&mut number::decimal);
             let at =
                 nodes.push(Kind::Computed { holds: stated.holds() }, number::decimal(&stated.value), expression, from);
-            results.push((stated.value, at));
+            results.push(stated.value);
+            places.push(at);
         }
         nodes
     }

@@ -55,18 +55,32 @@ pub fn push(
     Ok(Operand::Result(steps.len() - 1))
 }
 
-/// The graph of calculations as a text states them: a number that equals an earlier result comes from the latest such
-/// result, any other is given. (Where both are possible this is the stated rule; a source that knows better says so
-/// itself, see [`with_names`].)
+/// The graph of calculations as a text states them, with the [`origins`] of their numbers. (A source that knows better
+/// says so itself, see [`with_names`].)
 pub fn of_stated(stated: &[Stated]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::with_capacity(stated.len());
     for line in stated {
-        let origin = |value: &Exact| steps.iter().rposition(|earlier| earlier.value == *value);
-        let expression = fractions_joined(&line.expression, &|value| origin(value).is_some());
-        let origins = expression.numbers().into_iter().map(origin).collect();
+        let results: Vec<&Exact> = steps.iter().map(|earlier| &earlier.value).collect();
+        let expression = fractions_joined(&line.expression, &|value| results.contains(&value));
+        let origins = origins(&expression.numbers(), &results);
         steps.push(Step { expression, origins, value: line.value.clone() });
     }
     steps
+}
+
+/// Where the numbers of one calculation come from, as indices into the results before it; none: given, or a constant.
+///
+/// The stated rule where more than one origin is possible: a number that equals earlier results comes from the latest of
+/// them. A number that stands m times in the calculation comes from the latest m of them, in their order (`12 + 12` after
+/// two steps that made 12 adds the one to the other), and from the latest again where there are fewer.
+pub fn origins(numbers: &[&Exact], results: &[&Exact]) -> Vec<Option<usize>> {
+    let origin = |(at, number): (usize, &&Exact)| {
+        let later = numbers[at + 1..].iter().filter(|other| *other == number).count();
+        let mut equal = results.iter().enumerate().rev().filter(|(_, result)| *result == number).map(|(step, _)| step);
+        let latest = equal.next()?;
+        Some(equal.take(later).last().filter(|_| later > 0).unwrap_or(latest))
+    };
+    numbers.iter().enumerate().map(origin).collect()
 }
 
 /// `(1/3)` is how a result is written that no decimal can write: one number, not a division.
@@ -138,6 +152,15 @@ mod tests {
         let origins: Vec<&[Option<usize>]> = steps.iter().map(|step| step.origins.as_slice()).collect();
         assert_eq!(origins, [[None, None], [Some(0), None], [Some(1), Some(0)], [Some(2), None]]);
         assert_eq!(steps[2].with(&[exact(7), exact(14)]).value(), Ok(exact(7)));
+    }
+
+    #[test]
+    fn a_number_that_stands_twice_comes_from_two_results_where_there_are_two() {
+        let origins = |text: &str| of_stated(&find(text)).pop().unwrap().origins;
+        assert_eq!(origins("3 * 4 = 12\n2 * 6 = 12\n12 + 12 = 24"), [Some(0), Some(1)]);
+        assert_eq!(origins("3 * 4 = 12\n12 + 12 = 24"), [Some(0), Some(0)]);
+        assert_eq!(origins("3 * 4 = 12\n2 * 6 = 12\n1 * 12 = 12\n12 + 5 - 12 = 5"), [Some(1), None, Some(2)]);
+        assert_eq!(origins("3 * 4 = 12\n2 * 6 = 12\n12 + 12 + 12 = 36"), [Some(0), Some(0), Some(1)]);
     }
 
     #[test]
