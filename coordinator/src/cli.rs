@@ -66,6 +66,10 @@ struct RunArgs {
     /// Encrypt, and let in only who has a certificate of this folder's authority; see `coordinator certificates`.
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
+    /// Admit workers of another class of arithmetic (processor, libtorch) and write them down; the same as
+    /// --set run.allow_mixed=true. The outcome then depends on who computed what, and the audit says so.
+    #[arg(long)]
+    allow_mixed: bool,
     /// Print each value and where it comes from, and start nothing.
     #[arg(long)]
     print_config: bool,
@@ -126,6 +130,27 @@ enum Command {
         /// Folder of the fleet's certificates, where the run uses them.
         #[arg(long, value_name = "DIR")]
         tls: Option<PathBuf>,
+        /// One JSON document on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change the number of local workers of a live run, at the next boundary between two steps.
+    Scale {
+        /// How many there shall be.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        workers: u32,
+        /// The run's directory [default: the newest under runs/].
+        #[arg(long, value_name = "DIR")]
+        run: Option<PathBuf>,
+        /// Ask the coordinator at this address instead.
+        #[arg(long, conflicts_with = "run")]
+        addr: Option<SocketAddr>,
+        /// File with the join token, where the run needs one.
+        #[arg(long, value_name = "FILE")]
+        join_token_file: Option<PathBuf>,
+        /// Folder of the fleet's certificates, where the run uses them.
+        #[arg(long, value_name = "DIR")]
+        tls: Option<PathBuf>,
     },
     /// Make an authority of one fleet, and certificates for its coordinator and its workers.
     Certificates {
@@ -142,18 +167,27 @@ pub async fn main(arguments: Arguments) -> Result<u8, ExitError> {
         Some(Command::Report { dir }) => report::run(&dir),
         Some(Command::Compare { a, b, json }) => compare::run(&a, &b, json),
         Some(Command::Certificates { dir }) => security::certificates::run(&dir),
-        Some(Command::Status { dir, addr, join_token_file, tls }) => {
-            let dir = match (&dir, addr) {
-                (None, None) => Some(latest()?),
-                _ => dir,
-            };
-            status::run(dir.as_deref(), addr, Access { token_file: join_token_file, tls }).await
+        Some(Command::Status { dir, addr, join_token_file, tls, json }) => {
+            let dir = of_live_run(dir, addr)?;
+            status::run(dir.as_deref(), addr, Access { token_file: join_token_file, tls }, json).await
+        }
+        Some(Command::Scale { workers, run, addr, join_token_file, tls }) => {
+            let dir = of_live_run(run, addr)?;
+            status::scale(workers, dir.as_deref(), addr, Access { token_file: join_token_file, tls }).await
         }
         None => start(arguments.run).await,
     }
 }
 
-async fn start(args: RunArgs) -> Result<u8, ExitError> {
+/// The directory that was named; the newest run where neither directory nor address was.
+fn of_live_run(dir: Option<PathBuf>, addr: Option<SocketAddr>) -> Result<Option<PathBuf>, ExitError> {
+    if dir.is_none() && addr.is_none() { Ok(Some(latest()?)) } else { Ok(dir) }
+}
+
+async fn start(mut args: RunArgs) -> Result<u8, ExitError> {
+    if args.allow_mixed {
+        args.sets.push("run.allow_mixed=true".to_owned());
+    }
     let (resolved, run_dir) = match &args.resume {
         Some(dir) => resumed(dir, &args.sets).await?,
         None => {

@@ -1,13 +1,18 @@
 //! The shell around the pure core: world to events, actions to effects, in order.
 
-use std::collections::{BTreeMap, VecDeque};
+mod contents;
+mod local;
+
+pub(crate) use contents::welcome;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use coordinator_core::record::{Commit, Record};
-use coordinator_core::{Action, Connection, Digest, End, Event, Order, Purpose, Report, State, reason, transition};
+use coordinator_core::{Action, Connection, Digest, End, Event, Order, Purpose, Report, State, transition};
 use polya_proto::v1::{self, worker_message};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -17,17 +22,14 @@ use crate::config::Config;
 use crate::evaluation::{self, Evaluation, Scores};
 use crate::exit::ExitError;
 use crate::journal::Journal;
-use crate::launcher::{self, Exited, Launcher, LocalWorker};
+use crate::launcher::{Exited, Launcher};
 use crate::outputs::progress::Progress;
 use crate::outputs::statistics;
 use crate::outputs::tensorboard::TensorBoard;
 use crate::run_data::RunData;
 use crate::service::Input;
 use crate::store::Publisher;
-use crate::wire::{self, Contents};
-
-/// Crashes of one local worker without a commit in between, after which the run stops.
-const CRASHES_MAX: u32 = 5;
+use crate::wire;
 
 /// A run's state of the world.
 pub struct Driver {
@@ -57,6 +59,8 @@ pub struct Driver {
     events: VecDeque<Event>,
     rows: Vec<statistics::Row>,
     crashes: BTreeMap<String, u32>,
+    /// Local workers that left on purpose: nobody takes their place.
+    left: BTreeSet<String>,
     now_ms: u64,
     end: Option<End>,
 }
@@ -105,6 +109,7 @@ impl Driver {
             events: VecDeque::new(),
             rows: vec![],
             crashes: BTreeMap::new(),
+            left: BTreeSet::new(),
             now_ms: 0,
             end: None,
         })
@@ -117,7 +122,7 @@ impl Driver {
         mut exits: mpsc::UnboundedReceiver<Exited>,
         mut stop: mpsc::Receiver<()>,
     ) -> Result<End, ExitError> {
-        let period = Duration::from_millis((self.config.failure_detection_ms() / 4).max(25));
+        let period = Duration::from_millis(self.core.setup().limits().heartbeat_ms);
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.handle(Event::Tick)?;
@@ -178,6 +183,10 @@ impl Driver {
             Input::Asked(reply) => {
                 let _ = reply.send(self.status());
             }
+            Input::Scale(workers, reply) => {
+                let outcome = self.scale(workers)?;
+                let _ = reply.send(outcome);
+            }
         }
         Ok(())
     }
@@ -237,8 +246,11 @@ impl Driver {
         self.events.push_back(event);
         while let Some(event) = self.events.pop_front() {
             self.now_ms = self.now_ms.max(unix_ms());
-            if let Event::Said(_, Report::Left(reason)) = &event {
-                tracing::info!(reason, "a worker leaves on purpose");
+            if let Event::Said(connection, Report::Left(reason)) = &event
+                && let Some(hello) = self.workers.get(connection)
+            {
+                tracing::info!(worker = hello.worker, reason, "a worker leaves on purpose");
+                self.left.insert(hello.worker.clone());
             }
             for action in transition(&mut self.core, event, self.now_ms) {
                 self.execute(action)?;
@@ -250,14 +262,18 @@ impl Driver {
     fn execute(&mut self, action: Action) -> Result<(), ExitError> {
         match action {
             Action::Send(connection, order) => self.send(connection, order),
-            Action::Close(connection, why) => {
+            Action::Close(connection, _) => {
                 self.outboxes.remove(&connection);
-                let silent = why.starts_with("silent");
-                if let (true, Some(hello), Some(launcher)) = (silent, self.workers.get(&connection), &self.launcher) {
-                    launcher.kill(&hello.worker); // it hangs; its exit brings a replacement
-                }
                 self.workers.remove(&connection);
             }
+            Action::Kill(connection, why) => {
+                self.outboxes.remove(&connection);
+                if let (Some(hello), Some(launcher)) = (self.workers.remove(&connection), &self.launcher) {
+                    tracing::warn!(worker = hello.worker, why, "a local worker is killed and replaced");
+                    launcher.kill(&hello.worker);
+                }
+            }
+            Action::Recruit => self.recruit()?,
             Action::Append(record) => {
                 self.journal.seal_if_long(self.core.journal())?;
                 self.journal.append(&record)?;
@@ -313,7 +329,9 @@ impl Driver {
         self.crashes.clear();
         self.progress.committed(commit, self.workers.len());
         let setup = self.core.setup();
-        let rows = statistics::rows(commit, setup.stage_weights, setup.learning_rate.at(commit.step), setup.scale_log2);
+        // Called before the commit is folded: this is still the scale of the committed attempt.
+        let scale_log2 = self.core.journal().scale_log2();
+        let rows = statistics::rows(commit, setup.stage_weights, setup.learning_rate.at(commit.step), scale_log2);
         let mut scalars = vec![];
         for (row, stage) in rows.iter().zip(["understand", "plan", "execute", "verify"]) {
             scalars.extend(row.loss.map(|loss| (format!("loss/{stage}"), loss)));
@@ -380,66 +398,6 @@ impl Driver {
             "per_stage_accuracy": scores.summary.per_stage_accuracy });
         std::fs::write(&path, format!("{json:#}\n")).with_context(|| path.display().to_string())
     }
-
-    /// A local process ended: replace it, unless it says that nothing will help.
-    fn exited(&mut self, exited: Exited) -> Result<(), ExitError> {
-        let Exited { worker, status } = exited;
-        let Some(launcher) = &mut self.launcher else { return Ok(()) };
-        launcher.forget(&worker)?;
-        tracing::warn!(worker = worker.id, pid = worker.pid, %status, "a local worker ended; it is replaced");
-        let log = self.run_dir.join("logs").join(format!("worker-{}.log", worker.id));
-        if let Some(code) = status.code()
-            && [polya_proto::exit::USAGE, polya_proto::exit::REFUSED, polya_proto::exit::OTHER_CLASS].contains(&code)
-        {
-            let reason = format!("worker {} was refused (exit {code}): {}", worker.id, last_line(&log));
-            self.end = Some(End::Stopped(reason));
-            return Ok(());
-        }
-        let crashes = self.crashes.entry(worker.id.clone()).or_default();
-        *crashes += 1;
-        if *crashes > CRASHES_MAX {
-            let reason = format!("worker {} ended {crashes} times without a step: {}", worker.id, last_line(&log));
-            self.end = Some(End::Stopped(reason));
-            return Ok(());
-        }
-        launcher.spawn(&worker.id)?;
-        Ok(())
-    }
-
-    /// Workers of an earlier coordinator are no children: whether they live is looked up.
-    fn watch_adopted(&mut self) -> Result<(), ExitError> {
-        let Some(launcher) = &mut self.launcher else { return Ok(()) };
-        let gone: Vec<LocalWorker> =
-            launcher.workers().filter(|worker| !launcher::is_alive(worker.pid)).cloned().collect();
-        for worker in gone {
-            if launcher.is_child(&worker) {
-                continue; // its exit is on its way
-            }
-            launcher.forget(&worker)?;
-            launcher.spawn(&worker.id)?;
-        }
-        Ok(())
-    }
-
-    fn status(&self) -> v1::StatusReply {
-        let why = reason::why(&self.core);
-        let process =
-            |worker: &str| self.workers.values().find(|hello| hello.worker == worker).map_or(0, |hello| hello.process);
-        let workers = reason::workers(&self.core).into_iter().map(|worker| v1::WorkerStatus {
-            process: process(&worker.worker),
-            worker: worker.worker,
-            incarnation: worker.incarnation,
-            state: worker.state,
-        });
-        v1::StatusReply {
-            step: self.core.journal().committed(),
-            steps: self.core.setup().schedule.steps(),
-            phase: why.phase,
-            waiting_for: why.waiting_for,
-            workers: workers.collect(),
-            run_dir: self.run_dir.display().to_string(),
-        }
-    }
 }
 
 fn purpose_name(purpose: Purpose) -> &'static str {
@@ -448,70 +406,6 @@ fn purpose_name(purpose: Purpose) -> &'static str {
         Purpose::Holdout => "the holdout",
         Purpose::Interval => "on the way",
         Purpose::Final => "after training",
-    }
-}
-
-/// The last line of a worker's log that says something.
-fn last_line(path: &std::path::Path) -> String {
-    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it left no message");
-    format!("{line} (see {})", path.display())
-}
-
-impl Contents for Driver {
-    fn epoch(&self) -> u64 {
-        self.core.journal().epoch()
-    }
-
-    fn welcome(&self) -> v1::Welcome {
-        let park_limit_ms = if self.launcher.is_some() { self.config.park_limit_ms() } else { 600_000 };
-        welcome(&self.config, self.epoch(), park_limit_ms)
-    }
-
-    fn samples(&self, step: u64, microbatch: u32) -> Vec<v1::Sample> {
-        let microbatches = self.core.setup().schedule.microbatches(step);
-        let indices = microbatches.get(microbatch as usize).map(Vec::as_slice).unwrap_or_default();
-        indices.iter().map(|index| self.data.samples[*index as usize].clone()).collect()
-    }
-
-    fn evaluate(&self, unit: u64) -> Option<v1::Evaluate> {
-        let config = &self.config.evaluation;
-        self.evaluation.as_ref()?.work(unit, config.max_tokens, config.batch)
-    }
-}
-
-/// Welcome, with what of the configuration a worker needs.
-pub(crate) fn welcome(config: &Config, coordinator_epoch: u64, park_limit_ms: u64) -> v1::Welcome {
-    let base_path = match config.base.path.as_str() {
-        "" => String::new(),
-        path => std::fs::canonicalize(path).map_or(path.to_owned(), |path| path.display().to_string()),
-    };
-    let settings = v1::Settings {
-        seed: config.run.seed,
-        base_path,
-        quantisation: config.quantisation.clone(),
-        adapter_rank: config.adapter.rank,
-        adapter_alpha: config.adapter.alpha,
-        adapter_dropout: config.adapter.dropout,
-        adapter_verification: config.adapter.verification,
-        loss_mode: config.loss.mode.clone(),
-        loss_transition: config.loss.transition,
-        label_smoothing: config.loss.label_smoothing,
-        threads: config.worker.threads,
-        device: "cpu".to_owned(),
-        beta1: config.optimizer.beta1,
-        beta2: config.optimizer.beta2,
-        epsilon: config.optimizer.epsilon,
-        weight_decay: config.optimizer.weight_decay,
-        clip_norm: config.optimizer.clip_norm,
-        recompute: config.worker.recompute,
-        failure_detection_ms: config.failure_detection_ms(),
-    };
-    v1::Welcome {
-        coordinator_epoch,
-        settings: Some(settings),
-        heartbeat_ms: (config.failure_detection_ms() / 4).max(25),
-        park_limit_ms,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Local workers: spawned, watched, named in workers.json. They outlive a coordinator that dies and park.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,6 @@ use std::process::{ExitStatus, Stdio};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-
-/// Variables that would change arithmetic or threads behind the run's back.
-const CLEARED: [&str; 4] = ["OMP_", "MKL_", "KMP_", "ATEN_"];
 
 /// One local worker process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +40,9 @@ pub struct Launcher {
     run_dir: PathBuf,
     arguments: Vec<String>,
     workers: BTreeMap<String, LocalWorker>,
-    children: std::collections::BTreeSet<u32>,
+    children: BTreeSet<u32>,
+    /// Told to leave: nobody takes their place.
+    dismissed: BTreeSet<String>,
     exits: mpsc::UnboundedSender<Exited>,
 }
 
@@ -56,7 +55,8 @@ impl Launcher {
                 run_dir: run_dir.to_owned(),
                 arguments,
                 workers: BTreeMap::new(),
-                children: Default::default(),
+                children: BTreeSet::new(),
+                dismissed: BTreeSet::new(),
                 exits,
             },
             exited,
@@ -76,11 +76,6 @@ impl Launcher {
         command.args(&self.arguments).args(["--id", id]);
         command.stdin(Stdio::null()).stdout(log.try_clone().context("the worker's log")?).stderr(log);
         command.process_group(0); // Ctrl-C on the terminal is the coordinator's alone: it drains its workers
-        for (name, _) in std::env::vars_os() {
-            if CLEARED.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                command.env_remove(name);
-            }
-        }
         let mut child = tokio::process::Command::from(command)
             .kill_on_drop(false)
             .spawn()
@@ -105,13 +100,42 @@ impl Launcher {
         self.write()
     }
 
-    /// Forgets a process that ended.
-    pub fn forget(&mut self, worker: &LocalWorker) -> Result<()> {
+    /// Starts a worker under the first free name; gives the name.
+    pub fn spawn_another(&mut self) -> Result<String> {
+        let free = |id: &String| !self.workers.contains_key(id) && !self.dismissed.contains(id);
+        let id = (0..).map(|index| format!("w{index}")).find(free).expect("there are more names than processes");
+        self.spawn(&id)?;
+        Ok(id)
+    }
+
+    /// Names of those that were not told to leave, by number.
+    pub fn staying(&self) -> Vec<String> {
+        let number = |id: &String| id.trim_start_matches('w').parse::<u64>().unwrap_or(u64::MAX);
+        let mut staying: Vec<String> =
+            self.workers.keys().filter(|id| !self.dismissed.contains(*id)).cloned().collect();
+        staying.sort_by_key(number);
+        staying
+    }
+
+    /// Marks a worker as told to leave.
+    pub fn dismiss(&mut self, id: &str) {
+        self.dismissed.insert(id.to_owned());
+    }
+
+    /// Forgets a process that ended. True where it had been told to leave.
+    pub fn forget(&mut self, worker: &LocalWorker) -> Result<bool> {
         if self.workers.get(&worker.id) == Some(worker) {
             self.workers.remove(&worker.id);
             self.write()?;
         }
-        Ok(())
+        Ok(self.dismissed.remove(&worker.id))
+    }
+
+    /// Asks a worker's process to leave.
+    pub fn terminate(&self, id: &str) {
+        if let Some(worker) = self.workers.get(id) {
+            signal(worker.pid, libc::SIGTERM);
+        }
     }
 
     /// Kills a worker's process.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use coordinator_core::record::Record;
-use coordinator_core::{End, Journal as Fold, Purpose, Setup, State};
+use coordinator_core::{End, Journal as Fold, Purpose, Setup, State, reason};
 use polya_proto::tls::{Credentials, Role};
 use polya_proto::v1::coordinator_server::CoordinatorServer;
 use tokio::net::TcpListener;
@@ -86,6 +86,10 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
         data.probes.len(),
         run_dir.display()
     );
+    let local = if options.external { 0 } else { options.workers as usize };
+    if let Some(note) = reason::idle_workers(local, setup.schedule.microbatches_per_step()) {
+        println!("note: {note}");
+    }
     let open = open_record(config, &data, &setup)?;
     let (mut journal, mut fold) = open_journal(&options, &setup, &open)?;
     if fold.ended() {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use coordinator_core::{Connection, Digest};
 use polya_proto::v1::coordinator_server::Coordinator;
 use polya_proto::v1::{
-    CoordinatorMessage, GetStateRequest, PutStateReply, StateChunk, StatusReply, StatusRequest, StoreAddReply,
-    StoreAddRequest, StoreGetReply, StoreGetRequest, StoreSetReply, StoreSetRequest, WorkerMessage, worker_message,
+    CoordinatorMessage, GetStateRequest, PutStateReply, ScaleReply, ScaleRequest, StateChunk, StatusReply,
+    StatusRequest, StoreAddReply, StoreAddRequest, StoreGetReply, StoreGetRequest, StoreSetReply, StoreSetRequest,
+    WorkerMessage, worker_message,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -57,6 +58,8 @@ pub enum Input {
     Superseded(u64),
     /// Somebody asks how it goes.
     Asked(oneshot::Sender<StatusReply>),
+    /// Somebody wants another number of local workers.
+    Scale(u32, oneshot::Sender<Result<String, String>>),
 }
 
 /// The service; clones share everything.
@@ -223,6 +226,13 @@ impl Coordinator for Service {
         let (reply, status) = oneshot::channel();
         self.tell(Input::Asked(reply)).await?;
         Ok(Response::new(status.await.map_err(|_| Status::unavailable("the coordinator stops"))?))
+    }
+
+    async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ScaleReply>, Status> {
+        let (reply, outcome) = oneshot::channel();
+        self.tell(Input::Scale(request.into_inner().workers, reply)).await?;
+        let outcome = outcome.await.map_err(|_| Status::unavailable("the coordinator stops"))?;
+        Ok(Response::new(ScaleReply { outcome: outcome.map_err(Status::failed_precondition)? }))
     }
 }
 

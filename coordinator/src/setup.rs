@@ -30,6 +30,9 @@ pub fn setup(config: &Config, data: &RunData) -> Result<Setup, ExitError> {
     };
     let weights = &config.loss.weights;
     Ok(Setup {
+        seed: config.run.seed,
+        second_computation: config.run.second_computation,
+        allow_mixed: config.run.allow_mixed,
         schedule,
         learning_rate: LearningRate {
             peak: config.train.learning_rate,

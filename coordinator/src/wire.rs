@@ -1,7 +1,7 @@
 //! Wire messages to the core's events, the core's orders to wire messages. No decisions.
 
 use coordinator_core::digest::Digest;
-use coordinator_core::event::{Connection, Done, Group, Held, Hello, Owned, Ready, Report};
+use coordinator_core::event::{Class, Connection, Done, Group, Held, Hello, Owned, Ready, Report};
 use coordinator_core::statistics::{StageStatistics, Statistics};
 use coordinator_core::{Order, plan::Plan};
 use polya_proto::v1;
@@ -33,7 +33,7 @@ fn digest(bytes: &[u8], name: &'static str) -> Result<Digest, WireError> {
 pub fn report(body: worker_message::Body) -> Result<Report, WireError> {
     use worker_message::Body;
     Ok(match body {
-        Body::Hello(hello) => Report::Hello(self::hello(hello)?),
+        Body::Hello(hello) => Report::Hello(Box::new(self::hello(hello)?)),
         Body::Done(done) => Report::Done(self::done(done)?),
         Body::Broken(broken) => Report::Broken(group(broken.group)?),
         Body::Ready(ready) => Report::Ready(self::ready(ready)?),
@@ -42,6 +42,8 @@ pub fn report(body: worker_message::Body) -> Result<Report, WireError> {
         Body::Heartbeat(_) => Report::Heartbeat,
         Body::Left(left) => Report::Left(left.reason),
         Body::Failed(failed) => Report::Failed(failed.culprit),
+        Body::Rechecked(idle) => Report::Rechecked(held(&idle)?),
+        Body::Class(class) => Report::Class(self::class(class)?),
     })
 }
 
@@ -56,7 +58,12 @@ fn hello(hello: v1::Hello) -> Result<Hello, WireError> {
         plan: if hello.plan_hash.is_empty() { None } else { Some(digest(&hello.plan_hash, "plan_hash")?) },
         kept: hello.kept.into_iter().map(done).collect::<Result<_, _>>()?,
         ready: hello.ready.map(ready).transpose()?,
+        class: hello.class.map(class).transpose()?,
     })
+}
+
+fn class(class: v1::Class) -> Result<Class, WireError> {
+    Ok(Class { digest: digest(&class.digest, "class")?, words: class.words })
 }
 
 fn held(idle: &v1::Idle) -> Result<Held, WireError> {
@@ -85,6 +92,7 @@ fn ready(ready: v1::Ready) -> Result<Ready, WireError> {
             worker: row.worker,
             digest: row.digest,
             statistics: statistics(row.statistics.ok_or(WireError::Missing("statistics"))?)?,
+            second: Some(row.second_worker).filter(|worker| !worker.is_empty()),
         })
     };
     Ok(Ready {
@@ -93,6 +101,7 @@ fn ready(ready: v1::Ready) -> Result<Ready, WireError> {
         sum_digest: ready.sum_digest,
         state: digest(&ready.state_digest, "state_digest")?,
         gradient_norm_bits: ready.gradient_norm_bits,
+        own_digest: ready.own_digest,
         table: ready.table.into_iter().map(row).collect::<Result<_, WireError>>()?,
     })
 }
@@ -192,6 +201,7 @@ pub fn message(order: Order, contents: &impl Contents) -> Option<v1::Coordinator
                 worker: row.worker,
                 digest: row.digest,
                 statistics: Some(statistics_to_wire(row.statistics)),
+                second_worker: row.second.unwrap_or_default(),
             };
             let table = table.into_iter().map(row).collect();
             Body::Reduce(v1::Reduce { group: Some(group_to_wire(group)), step, attempt, rank, world_size, table })
@@ -203,6 +213,7 @@ pub fn message(order: Order, contents: &impl Contents) -> Option<v1::Coordinator
         Order::Save { step } => Body::Save(v1::Save { step }),
         Order::Evaluate { unit } => Body::Evaluate(contents.evaluate(unit)?),
         Order::Leave { reason, exit_code } => Body::Leave(v1::Leave { reason, exit_code }),
+        Order::Recheck => Body::Recheck(v1::Recheck {}),
         Order::Fence { reason } => Body::Fence(v1::Fence { reason }),
     };
     Some(v1::CoordinatorMessage { body: Some(body) })

@@ -7,7 +7,7 @@ pub mod tls;
 pub use state::state_digest;
 
 /// Version of the protocol; coordinator and worker must agree.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A tensor without a known magnitude: it adds nothing to the sum.
 pub const EXPONENT_UNKNOWN: i32 = i32::MIN;

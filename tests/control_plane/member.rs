@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use polya_proto::v1::{
-    Continuation, Done, GenerateWork, Group, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings, StageStatistics,
+    Class, Continuation, Done, GenerateWork, Group, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings,
+    StageStatistics,
 };
 use worker_member::trainer::{
     AbortHandle, Membership, Rendezvous, Shadow, StateDigest, StateFiles, Trainer, TrainerError, TrainerFactory,
@@ -155,6 +156,14 @@ fn word(digest: StateDigest) -> u64 {
 }
 
 impl Trainer for Member {
+    fn class(&mut self) -> Result<Class, TrainerError> {
+        Ok(Class { digest: hash(&[0]).to_vec(), words: "hashes".to_owned() })
+    }
+
+    fn committed_digest(&self) -> Result<StateDigest, TrainerError> {
+        Ok(hash(&[self.state]))
+    }
+
     fn initial_state(&mut self) -> Result<StateDigest, TrainerError> {
         (self.state, self.step) = (1, 0);
         Ok(hash(&[self.state]))
@@ -209,7 +218,7 @@ impl Trainer for Member {
         let sum_digest = self.shared.all_reduce(plan.step, membership, self.sum).map_err(broken)?;
         let next = word(hash(&[self.state, sum_digest, plan.step]));
         self.shadow = Some((next, plan.step));
-        Ok(Shadow { sum_digest, state_digest: hash(&[next]), gradient_norm: 1.0 })
+        Ok(Shadow { sum_digest, state_digest: hash(&[next]), gradient_norm: 1.0, own_digest: self.sum })
     }
 
     fn flip(&mut self) -> Result<(), TrainerError> {

@@ -59,8 +59,13 @@ pub struct Coordinator {
 impl Coordinator {
     /// Starts a new run with [`SETTINGS`] and more values.
     pub fn start(dir: &Path, workers: u32, more: &[&str]) -> Self {
+        Self::start_in(dir, workers, more, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn start_in(dir: &Path, workers: u32, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary("coordinator"));
-        command.arg("--run-dir").arg(dir);
+        command.arg("--run-dir").arg(dir).envs(variables.iter().copied());
         for set in SETTINGS.iter().chain(more) {
             command.args(["--set", set]);
         }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polya_datasets::tokens::{self, Tag};
-use polya_proto::v1::{Continuation, Done, GenerateWork, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings};
+use polya_proto::v1::{
+    Class, Continuation, Done, GenerateWork, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings,
+};
 use worker_member::trainer::{
     AbortHandle, Membership, Rendezvous, Shadow, StateDigest, StateFiles, Trainer, TrainerError, TrainerFactory,
 };
@@ -20,6 +22,7 @@ use crate::formats::huggingface::{self, Directory, LoadError, Pretrained, Quanti
 use crate::formats::peft::{self, Description};
 use crate::generate::{AdapterSource, Request, Sampling, generate};
 use crate::step::batch::{self, Weighing};
+use crate::step::class;
 use crate::step::exact_sum::{self, Quantised};
 use crate::step::loss::Loss;
 use crate::step::microbatch;
@@ -49,6 +52,13 @@ fn caught<T>(work: impl FnOnce() -> Result<T, TrainerError>) -> Result<T, Traine
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(TrainerError::Fatal(text.unwrap_or_else(|| "libtorch failed".to_owned())))
     })
+}
+
+/// The processor's name.
+pub fn processor() -> String {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+    model.unwrap_or("an unknown processor").to_owned()
 }
 
 /// Model, adapters and the exact sum of one worker.
@@ -89,7 +99,7 @@ impl LibtorchTrainer {
     /// On a base that is loaded already.
     pub(crate) fn on(base: Pretrained, settings: &Settings) -> Result<Self, TrainerError> {
         let refused = |reason: String| TrainerError::Refused(reason);
-        tch::set_num_threads(settings.threads.max(1) as i32);
+        set_threads(settings.threads.max(1)).map_err(refused)?;
         let tags = tokens::tags(&base.tokenizer).map_err(|error| refused(error.to_string()))?;
         let rank = i64::from(settings.adapter_rank.max(1));
         let layout = Layout::new(&base.model.config, rank, settings.adapter_alpha, settings.adapter_verification);
@@ -190,7 +200,33 @@ impl LibtorchTrainer {
     }
 }
 
+/// Sets the run's number of threads, and looks inside a parallel region whether it is so.
+fn set_threads(threads: u32) -> Result<(), String> {
+    tch::set_num_threads(threads as i32);
+    match crate::ffi::arithmetic::threads_in_parallel() {
+        Some(found) if found == threads => Ok(()),
+        Some(found) => Err(format!(
+            "worker.threads = {threads}, but a parallel region here has {found} threads; results would depend on it: \
+             lift the limit on this machine's threads, or set worker.threads={found} for the run"
+        )),
+        None => Err("libtorch brings no OpenMP runtime whose threads could be counted; use the build that \
+                     scripts/libtorch fetches"
+            .to_owned()),
+    }
+}
+
 impl Trainer for LibtorchTrainer {
+    fn class(&mut self) -> Result<Class, TrainerError> {
+        let settings = &self.settings;
+        let digest = caught(|| {
+            class::digest(&self.base.model, &self.layout, (&self.loss, &self.tags), settings)
+                .map_err(|error| TrainerError::Fatal(error.to_string()))
+        })?;
+        let (arithmetic, threads) = (crate::ffi::arithmetic::words(), settings.threads.max(1));
+        let words = format!("{arithmetic}, {}, device {}, threads {threads}", processor(), settings.device);
+        Ok(Class { digest: digest.to_vec(), words })
+    }
+
     fn initial_state(&mut self) -> Result<StateDigest, TrainerError> {
         let state = TrainingState::new(self.layout.initial(self.settings.seed));
         self.commit(state);
@@ -209,6 +245,10 @@ impl Trainer for LibtorchTrainer {
 
     fn save(&self) -> Result<StateFiles, TrainerError> {
         self.files(&self.state)
+    }
+
+    fn committed_digest(&self) -> Result<StateDigest, TrainerError> {
+        self.digest(&self.state)
     }
 
     fn compute(&mut self, plan: &Plan, lease: &Lease) -> Result<Done, TrainerError> {
@@ -237,8 +277,9 @@ impl Trainer for LibtorchTrainer {
         membership: &Membership,
         rendezvous: Arc<dyn Rendezvous>,
     ) -> Result<Shadow, TrainerError> {
+        let own_digest = exact_sum::digest(self.settings.seed, &self.sum);
         let mut staging = self.sum.clone();
-        let patience = Duration::from_millis((2 * self.settings.failure_detection_ms).max(4_000));
+        let patience = Duration::from_millis(self.settings.collective_limit_ms);
         all_reduce_i32(&mut staging, membership, rendezvous, &self.aborts, patience)
             .map_err(|error| TrainerError::Broken { group: membership.group, reason: error.to_string() })?;
         let sum_digest = exact_sum::digest(self.settings.seed, &staging);
@@ -248,7 +289,7 @@ impl Trainer for LibtorchTrainer {
         let (next, gradient_norm) = self.state.stepped(&self.adamw, rate, self.settings.clip_norm, gradient);
         let state_digest = self.digest(&next)?;
         self.shadow = Some(next);
-        Ok(Shadow { sum_digest, state_digest, gradient_norm })
+        Ok(Shadow { sum_digest, state_digest, gradient_norm, own_digest })
     }
 
     fn flip(&mut self) -> Result<(), TrainerError> {

@@ -121,6 +121,8 @@ pub enum Order {
         /// Exit code of the worker.
         exit_code: i32,
     },
+    /// Fold the committed state once more.
+    Recheck,
     /// Clear the sum, come again with a new incarnation.
     Fence {
         /// Why.
@@ -144,8 +146,12 @@ pub enum End {
 pub enum Action {
     /// Tell a worker.
     Send(Connection, Order),
-    /// End a stream; a local process behind it is killed.
+    /// End a stream: a newer one of the same worker is here.
     Close(Connection, String),
+    /// End a stream whose worker hangs; a local process behind it is killed, which brings a replacement.
+    Kill(Connection, String),
+    /// Start one more worker, where workers can be started here: somebody must decide between two.
+    Recruit,
     /// Write a record, make it durable, then report [`crate::event::Event::Appended`] (R3).
     Append(Record),
     /// Cut an evaluation into units and report [`crate::event::Event::EvaluationPlanned`].

@@ -27,6 +27,8 @@ pub struct Audit {
     pub holdout_leaks: u64,
     /// Microbatches that were computed a second time by another worker, for comparison.
     pub recomputed: u64,
+    /// Classes of arithmetic that took part, with their words; more than one only where the run allowed it.
+    pub classes: Vec<(Digest, String)>,
     /// The last committed step and its S_t.
     pub last: Option<(u64, Digest)>,
     /// The journal's checkpoints by step: hash of the manifest, and S_t where the step was committed.
@@ -78,6 +80,7 @@ impl<'a> Auditor<'a> {
         }
         match record {
             Record::Open { steps, samples, .. } => self.opens(*steps, *samples),
+            Record::Class { digest, words } => self.report.classes.push((*digest, words.clone())),
             Record::Epoch { epoch, .. } => {
                 let last = self.journal.epoch();
                 if *epoch <= last {
@@ -130,6 +133,9 @@ impl<'a> Auditor<'a> {
 
     fn commits(&mut self, commit: &Commit) {
         let (step, schedule, report) = (commit.step, &self.setup.schedule, &mut self.report);
+        if report.classes.is_empty() {
+            report.fault(format!("step {step} is committed before any class of arithmetic was written down"));
+        }
         let expected = self.journal.committed() + 1;
         if step != expected || step > schedule.steps() {
             return report.fault(format!("step {step} is committed where step {expected} should be"));
@@ -144,6 +150,12 @@ impl<'a> Auditor<'a> {
         let sum = commit.microbatches.values().fold(0u64, |sum, part| sum.wrapping_add(part.digest));
         if sum != commit.sum_digest {
             report.fault(format!("step {step}: the microbatches' digests do not add up to the sum's"));
+        }
+        for (k, part) in &commit.microbatches {
+            if part.second.as_ref() == Some(&part.worker) {
+                report.fault(format!("step {step}, microbatch {k}: {} checked itself", part.worker));
+            }
+            report.recomputed += u64::from(part.second.is_some());
         }
         for &index in microbatches.iter().flatten() {
             let seen = &mut self.seen[index as usize];

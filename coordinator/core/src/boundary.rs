@@ -2,16 +2,21 @@
 
 use crate::action::{Action, End, Order, Purpose};
 use crate::event::{Connection, Held};
-use crate::membership::{current, fence};
+use crate::lease::withdraw;
+use crate::membership::{current, fence, lost};
 use crate::record::Record;
 use crate::state::{Evaluation, OpenStep, Phase, Progress, Slot, State};
 use crate::{dismiss_all, exit, stop};
 
 /// Decides what is due between two steps.
 pub(crate) fn proceed(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    leave_dismissed(state, actions);
     let Some(position) = position(state) else {
         return leave_without_workers(state, actions);
     };
+    if awaits_return(state, now_ms) {
+        return;
+    }
     if load_newer_checkpoint(state, position, now_ms, actions) {
         return;
     }
@@ -55,6 +60,23 @@ pub(crate) fn position(state: &State) -> Option<u64> {
     holders.filter_map(|member| member.held).map(|held| held.step).max()
 }
 
+/// Lets those go who are to leave: they have nothing that others would have to do again.
+fn leave_dismissed(state: &mut State, actions: &mut Vec<Action>) {
+    let leaving: Vec<Connection> = state.members.iter().filter(|(_, m)| m.dismissed).map(|(c, _)| *c).collect();
+    for connection in leaving {
+        let reason = "fewer workers are wanted".to_owned();
+        actions.push(Action::Send(connection, Order::Leave { reason, exit_code: exit::LEFT }));
+        lost(state, connection, "it was dismissed", actions);
+    }
+}
+
+/// After a restart: whether somebody of the last step is still to come back. What they hold is not computed again.
+pub(crate) fn awaits_return(state: &State, now_ms: u64) -> bool {
+    let is_here = |worker: &String| state.members.values().any(|member| member.worker == *worker);
+    let until_ms = state.began_ms.unwrap_or(now_ms) + state.setup.limits().return_ms;
+    !state.has_stepped && now_ms < until_ms && !state.journal.last_workers.iter().all(is_here)
+}
+
 /// A drain with nobody there has nothing to save beyond the newest checkpoint: the journal has it all.
 fn leave_without_workers(state: &mut State, actions: &mut Vec<Action>) {
     if state.draining && state.members.is_empty() {
@@ -83,7 +105,7 @@ fn load_newer_checkpoint(state: &mut State, position: u64, now_ms: u64, actions:
 
 /// Lets workers that are behind copy the state from a peer. True while the step must wait for one of them: the copy is
 /// short, and without waiting a joiner would never catch up.
-fn catch_up(state: &mut State, position: u64, now_ms: u64, actions: &mut Vec<Action>) -> bool {
+pub(crate) fn catch_up(state: &mut State, position: u64, now_ms: u64, actions: &mut Vec<Action>) -> bool {
     let source = state
         .members
         .values()
@@ -102,7 +124,7 @@ fn catch_up(state: &mut State, position: u64, now_ms: u64, actions: &mut Vec<Act
             }
         }
     }
-    let patience = 5 * state.setup.failure_detection_ms;
+    let patience = state.setup.limits().copy_ms;
     state.members.values().any(|member| match member.loading {
         Some(step) => step == position && member.held.is_some() && now_ms < member.loading_since_ms + patience,
         None => behind(member),
@@ -150,17 +172,34 @@ fn open_step(state: &mut State, step: u64, replay: bool, actions: &mut Vec<Actio
         return stop(state, reason, actions);
     }
     let mut open = OpenStep {
-        slots: vec![Slot::default(); plan.microbatches as usize],
+        slots: Slot::of(&state.setup, &plan, replay),
         plan,
         replay,
         participants: Default::default(),
         ready: Default::default(),
         progress: Progress::Leasing,
+        recheck: None,
     };
+    state.has_stepped = true;
     for connection in current(state, step - 1) {
         admit(state, &mut open, connection, actions);
     }
     state.phase = Phase::Step(Box::new(open));
+}
+
+/// Lets those into the open step who came too late for its beginning and hold the state before it.
+pub(crate) fn admit_newcomers(state: &mut State, actions: &mut Vec<Action>) {
+    let Phase::Step(open) = &state.phase else { return };
+    let mut newcomers = current(state, open.plan.step - 1);
+    newcomers.retain(|connection| !open.participants.contains(connection));
+    if newcomers.is_empty() {
+        return;
+    }
+    let Phase::Step(mut open) = std::mem::replace(&mut state.phase, Phase::Boundary) else { return };
+    for connection in newcomers {
+        admit(state, &mut open, connection, actions);
+    }
+    state.phase = Phase::Step(open);
 }
 
 /// Lets a worker take part: by the plan, or with what it brought along for the same plan (R8).
@@ -176,7 +215,11 @@ fn admit(state: &mut State, open: &mut OpenStep, connection: Connection, actions
                 return fence(state, connection, reason, actions);
             }
             for done in offer.kept {
-                open.slots[done.microbatch as usize].adopt(connection, worker.clone(), done);
+                let microbatch = done.microbatch;
+                if let Some(other) = open.slots[microbatch as usize].leased {
+                    withdraw(state, other, (open.plan.step, open.plan.attempt, microbatch), actions);
+                }
+                open.slots[microbatch as usize].adopt(connection, worker.clone(), done);
             }
         }
         _ => actions.push(Action::Send(connection, Order::Plan { plan: open.plan.clone(), replay: open.replay })),

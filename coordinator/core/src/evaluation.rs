@@ -10,13 +10,18 @@ pub(crate) fn proceed(state: &mut State, _now_ms: u64, actions: &mut Vec<Action>
     let Phase::Evaluation(evaluation) = &state.phase else { return };
     let able: Vec<Connection> = match evaluation.purpose {
         // The bare base is the same whatever adapters a worker holds.
-        Purpose::Base => state.members.iter().filter(|(_, m)| m.held.is_some() && !m.fenced).map(|(c, _)| *c).collect(),
+        Purpose::Base => state
+            .members
+            .iter()
+            .filter(|(_, m)| m.held.is_some() && !m.fenced && state.is_admitted(m))
+            .map(|(c, _)| *c)
+            .collect(),
         _ => current(state, evaluation.step),
     };
     let State { phase: Phase::Evaluation(evaluation), members, .. } = state else { return };
     let Some(waiting) = &mut evaluation.waiting else { return };
     for connection in able {
-        let Some(member) = members.get_mut(&connection) else { continue };
+        let Some(member) = members.get_mut(&connection).filter(|member| !member.dismissed) else { continue };
         let busy = member.unit.is_some_and(|unit| evaluation.leased.contains_key(&unit));
         if busy {
             continue;

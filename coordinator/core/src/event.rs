@@ -1,5 +1,7 @@
 //! What happens to the coordinator: everything that can go wrong is one of these.
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::record::Record;
 use crate::statistics::Statistics;
@@ -15,6 +17,15 @@ pub struct Held {
     pub step: u64,
     /// S_step.
     pub state: Digest,
+}
+
+/// A class of arithmetic: what a worker's kernels make of a fixed microbatch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// Of the gradients.
+    pub digest: Digest,
+    /// libtorch, processor, device, driver, threads: for people.
+    pub words: String,
 }
 
 /// A microbatch is computed.
@@ -43,6 +54,8 @@ pub struct Owned {
     pub digest: u64,
     /// Its statistics.
     pub statistics: Statistics,
+    /// Who computed it a second time and found the same.
+    pub second: Option<String>,
 }
 
 /// The step stands in a worker's shadow.
@@ -58,6 +71,8 @@ pub struct Ready {
     pub state: Digest,
     /// l2 norm of the gradient, f64 bits.
     pub gradient_norm_bits: u64,
+    /// Digest of its own sum before the reduction.
+    pub own_digest: u64,
     /// The reduction's table.
     pub table: Vec<Owned>,
 }
@@ -83,6 +98,8 @@ pub struct Hello {
     pub kept: Vec<Done>,
     /// What stands in its shadow.
     pub ready: Option<Ready>,
+    /// Its class, once it is built.
+    pub class: Option<Class>,
 }
 
 /// A group of one coordinator epoch.
@@ -98,7 +115,9 @@ pub struct Group {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// Here I am.
-    Hello(Hello),
+    Hello(Box<Hello>),
+    /// It is built, and this is what its arithmetic makes of the fixed microbatch.
+    Class(Class),
     /// A microbatch is computed.
     Done(Done),
     /// The all-reduce failed; the sum is kept.
@@ -107,6 +126,8 @@ pub enum Report {
     Ready(Ready),
     /// It holds this state now.
     Idle(Held),
+    /// Its committed state, folded once more from memory.
+    Rechecked(Held),
     /// A unit of evaluation is done (its result is the shell's).
     EvaluationDone(u64),
     /// It lives.
@@ -147,6 +168,8 @@ pub enum Event {
     EvaluationScored,
     /// Somebody wants the run to save and stop.
     Drain,
+    /// Somebody wants this worker to leave at the next boundary.
+    Dismiss(String),
     /// Time has passed.
     Tick,
 }

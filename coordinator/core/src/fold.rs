@@ -3,11 +3,13 @@
 //! It is lean: of the committed steps it keeps those since the oldest checkpoint that may still be loaded, so a run of any
 //! length is resumed from few of them. It is written beside a sealed journal as a snapshot, and is derivable from it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::event::Class;
+use crate::plan::loss_scale::LossScale;
 use crate::plan::{Plan, exponents};
 use crate::record::{Commit, Record};
 use crate::state::{Setup, plan_of};
@@ -48,7 +50,13 @@ pub struct Journal {
     commits: VecDeque<Committed>,
     pub(crate) retry: Option<Attempt>,
     pub(crate) magnitudes: Vec<i32>,
-    pub(crate) scale_log2: i32,
+    scale: LossScale,
+    /// Classes of arithmetic that take part; the first is the run's.
+    pub(crate) classes: Vec<Class>,
+    /// The last step at which a comparison showed a worker's arithmetic to be right.
+    pub(crate) checked: BTreeMap<String, u64>,
+    /// Who computed something of the last step.
+    pub(crate) last_workers: BTreeSet<String>,
     pub(crate) epoch: u64,
     pub(crate) ended: bool,
     /// The newest checkpoints and the hashes of their manifests; the shell takes out those that are not whole.
@@ -77,7 +85,10 @@ impl Journal {
             commits: VecDeque::new(),
             retry: None,
             magnitudes: vec![],
-            scale_log2,
+            scale: LossScale::starting_at(scale_log2),
+            classes: vec![],
+            checked: BTreeMap::new(),
+            last_workers: BTreeSet::new(),
             epoch: 0,
             ended: false,
             checkpoints: BTreeMap::new(),
@@ -130,6 +141,16 @@ impl Journal {
         self.checkpoints.retain(|step, _| is_good(*step));
     }
 
+    /// log2 of the loss scale of the step after the last one, or of its next attempt.
+    pub fn scale_log2(&self) -> i32 {
+        self.retry.as_ref().map_or(self.scale.log2(), |retry| retry.scale_log2)
+    }
+
+    /// Classes of arithmetic that take part; the first is the run's.
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
     /// Whether the run is finished.
     pub fn ended(&self) -> bool {
         self.ended
@@ -140,9 +161,12 @@ impl Journal {
         match record {
             Record::Open { .. } if self.records == 0 => self.open = Some(record.clone()),
             Record::Open { .. } => {}
+            Record::Class { digest, words } => {
+                self.classes.push(Class { digest: *digest, words: words.clone() });
+            }
             Record::Epoch { epoch, .. } => self.epoch = *epoch,
             Record::Retry(retry) => {
-                self.scale_log2 = retry.scale_log2;
+                self.scale.retried(retry.scale_log2);
                 self.retry = Some(Attempt {
                     number: retry.attempt,
                     scale_log2: retry.scale_log2,
@@ -173,6 +197,13 @@ impl Journal {
         commit.microbatches.values().for_each(|part| total.add(&part.statistics));
         exponents::remember(&mut self.magnitudes, &total.magnitudes);
         self.retry = None;
+        self.scale.committed();
+        self.last_workers = commit.microbatches.values().map(|part| part.worker.clone()).collect();
+        for part in commit.microbatches.values() {
+            if let Some(second) = &part.second {
+                self.checked.extend([&part.worker, second].map(|worker| (worker.clone(), commit.step)));
+            }
+        }
         self.forget();
     }
 
@@ -205,7 +236,7 @@ impl Journal {
         }
         let bits = exponents::bits(setup.schedule.microbatches(self.committed() + 1).len() as u32);
         let exponents = self.magnitudes.iter().map(|&m| exponents::exponent(m, bits)).collect();
-        Attempt { number: 0, scale_log2: self.scale_log2, exponents }
+        Attempt { number: 0, scale_log2: self.scale.log2(), exponents }
     }
 
     /// The plan of a remembered step, or of the one after the last committed.
@@ -233,6 +264,9 @@ mod tests {
         let samples = (0..7).map(|i| SampleSummary { id: format!("s{i}"), tokens: 5, learned: 2 }).collect();
         let cut = Cut { seed: 3, tokens_per_microbatch: 5, microbatches_per_step: 2 };
         Setup {
+            seed: 3,
+            second_computation: 0,
+            allow_mixed: false,
             schedule: Schedule::new(samples, cut, Length::Steps(STEPS)).unwrap(),
             learning_rate: LearningRate { peak: 1.0, minimum: 0.0, warmup_steps: 0, steps: STEPS },
             stage_weights: [1.0; 4],
@@ -260,7 +294,12 @@ mod tests {
                 records.push(Record::Retry(Retry { step, attempt: 1, scale_log2: 0, exponents, reason }));
             }
             let statistics = Statistics { magnitudes: vec![-(step as i32 % 9), 2], ..Statistics::default() };
-            let part = CommittedMicrobatch { digest: step, worker: "w0".to_owned(), statistics };
+            let part = CommittedMicrobatch {
+                digest: step,
+                worker: "w0".to_owned(),
+                second: Some("w1".to_owned()),
+                statistics,
+            };
             records.push(Record::Commit(Box::new(Commit {
                 step,
                 attempt: u32::from(again),

@@ -8,22 +8,27 @@
 pub mod action;
 pub mod audit;
 mod boundary;
+mod class;
 pub mod digest;
 mod evaluation;
 pub mod event;
 mod fold;
 pub mod invariants;
+mod lease;
+pub mod limits;
 mod membership;
 pub mod plan;
 pub mod reason;
+mod recheck;
 pub mod record;
+mod second;
 pub mod state;
 pub mod statistics;
 mod step;
 
 pub use action::{Action, End, Order, Purpose};
 pub use digest::Digest;
-pub use event::{Connection, Event, Report};
+pub use event::{Class, Connection, Event, Report};
 pub use fold::Journal;
 pub use record::Record;
 pub use state::{Setup, State};
@@ -48,6 +53,7 @@ pub fn transition(state: &mut State, event: Event, now_ms: u64) -> Vec<Action> {
     if matches!(state.phase, Phase::Over) {
         return actions;
     }
+    state.began_ms.get_or_insert(now_ms);
     match event {
         Event::Said(connection, report) => said(state, connection, report, now_ms, &mut actions),
         Event::Disconnected(connection) => membership::lost(state, connection, "its stream ended", &mut actions),
@@ -65,9 +71,13 @@ pub fn transition(state: &mut State, event: Event, now_ms: u64) -> Vec<Action> {
             state.draining = true;
             evaluation::give_up(state, &mut actions);
         }
+        Event::Dismiss(worker) => {
+            state.members.values_mut().filter(|m| m.worker == worker).for_each(|member| member.dismissed = true);
+        }
         Event::Tick => membership::tick(state, now_ms, &mut actions),
     }
     proceed(state, now_ms, &mut actions);
+    reason::note_cause(state, now_ms);
     if let Err(broken) = invariants::check(state) {
         stop(state, format!("invariant broken: {broken}"), &mut actions);
     }
@@ -76,7 +86,7 @@ pub fn transition(state: &mut State, event: Event, now_ms: u64) -> Vec<Action> {
 
 fn said(state: &mut State, connection: Connection, report: Report, now_ms: u64, actions: &mut Vec<Action>) {
     if let Report::Hello(hello) = report {
-        return membership::hello(state, connection, hello, now_ms, actions);
+        return membership::hello(state, connection, *hello, now_ms, actions);
     }
     let Some(member) = state.members.get_mut(&connection) else {
         return; // I6: who has not been welcomed, or is lost, influences nothing
@@ -84,9 +94,11 @@ fn said(state: &mut State, connection: Connection, report: Report, now_ms: u64, 
     member.heard_ms = now_ms;
     match report {
         Report::Hello(_) | Report::Heartbeat => {}
+        Report::Class(class) => class::presented(state, connection, class, actions),
         Report::Idle(held) => membership::idle(state, connection, held, actions),
-        Report::Done(done) => step::done(state, connection, done, actions),
+        Report::Done(done) => lease::done(state, connection, done, now_ms, actions),
         Report::Broken(group) => step::broken(state, connection, group, actions),
+        Report::Rechecked(held) => recheck::answered(state, connection, held),
         Report::Ready(ready) => step::ready(state, connection, ready),
         Report::EvaluationDone(unit) => evaluation::unit_done(state, connection, unit),
         Report::Left(reason) => {
@@ -110,6 +122,10 @@ fn appended(state: &mut State, record: &Record, actions: &mut Vec<Action>) {
             actions.push(Action::End(End::Finished));
         }
         Record::Checkpoint { .. } => state.saving = None,
+        Record::Class { digest, .. } => {
+            state.admitting.remove(digest);
+            class::admitted(state, actions);
+        }
         Record::Open { .. } | Record::Epoch { .. } => {}
     }
 }

@@ -3,7 +3,7 @@
 use crate::action::{Action, Order};
 use crate::event::{Connection, Held, Hello};
 use crate::state::{Member, Offer, Phase, State};
-use crate::{exit, step, stop};
+use crate::{class, exit, lease, step, stop};
 
 /// A worker presents itself (R6, R8).
 pub(crate) fn hello(state: &mut State, connection: Connection, hello: Hello, now_ms: u64, actions: &mut Vec<Action>) {
@@ -31,7 +31,12 @@ pub(crate) fn hello(state: &mut State, connection: Connection, hello: Hello, now
         loading: None,
         loading_since_ms: now_ms,
         fenced: false,
+        class: None,
+        dismissed: false,
         leases: Default::default(),
+        pace_ms: None,
+        finished_ms: now_ms,
+        microbatches: 0,
         unit: None,
         offer,
         heard_ms: now_ms,
@@ -42,6 +47,9 @@ pub(crate) fn hello(state: &mut State, connection: Connection, hello: Hello, now
         actions.push(Action::Send(connection, Order::Load { step: 0, state: state.initial }));
     }
     state.members.insert(connection, member);
+    if let Some(class) = hello.class {
+        class::presented(state, connection, class, actions);
+    }
     if let Some(held) = hello.held {
         check_held(state, connection, held, actions);
     }
@@ -115,9 +123,9 @@ pub(crate) fn lost(state: &mut State, connection: Connection, why: &str, actions
     }
 }
 
-/// Time passes: who is silent for too long is lost.
+/// Time passes: who is silent for too long is lost, and who does not come to an end.
 pub(crate) fn tick(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
-    let limit = state.setup.failure_detection_ms;
+    let limit = state.setup.limits().failure_detection_ms;
     let silent: Vec<(Connection, u64)> = state
         .members
         .iter()
@@ -127,14 +135,19 @@ pub(crate) fn tick(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
     for (connection, silence) in silent {
         let why = format!("silent for {silence} ms");
         lost(state, connection, &why, actions);
-        actions.push(Action::Close(connection, why));
+        actions.push(Action::Kill(connection, why));
     }
+    lease::lose_the_hung(state, now_ms, actions);
 }
 
-/// Members that may work on the step after `position`: they hold its state and are neither loading nor fenced.
+/// Members that may work on the step after `position`: they hold its state, are of an admitted class, and are neither
+/// loading nor fenced.
 pub(crate) fn current(state: &State, position: u64) -> Vec<Connection> {
     let is_current = |member: &Member| {
-        !member.fenced && member.loading.is_none() && member.held.is_some_and(|held| held.step == position)
+        !member.fenced
+            && member.loading.is_none()
+            && member.held.is_some_and(|held| held.step == position)
+            && state.is_admitted(member)
     };
     state.members.iter().filter(|(_, member)| is_current(member)).map(|(connection, _)| *connection).collect()
 }

@@ -19,6 +19,9 @@ pub struct CommittedMicrobatch {
     pub digest: u64,
     /// Who computed it.
     pub worker: String,
+    /// Who computed it a second time and found the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<String>,
     /// Fixed-point statistics and magnitudes.
     pub statistics: Statistics,
 }
@@ -81,6 +84,13 @@ pub enum Record {
         #[serde(default)]
         software: String,
     },
+    /// A class of arithmetic takes part. Before any plan there is one, the run's; others only where the run allows it.
+    Class {
+        /// What the kernels make of a fixed microbatch.
+        digest: Digest,
+        /// libtorch, processor, device, driver, threads.
+        words: String,
+    },
     /// A coordinator opened the journal. Each one's epoch is higher.
     Epoch {
         /// The epoch.
@@ -139,7 +149,7 @@ mod tests {
     #[test]
     fn a_commit_survives_its_encoding() {
         let statistics = Statistics { samples: 3, magnitudes: vec![i32::MIN, -4, i32::MAX], ..Statistics::default() };
-        let part = CommittedMicrobatch { digest: u64::MAX, worker: "w0".into(), statistics };
+        let part = CommittedMicrobatch { digest: u64::MAX, worker: "w0".into(), second: Some("w1".into()), statistics };
         let commit = Commit {
             step: 7,
             attempt: 1,

@@ -5,17 +5,27 @@ use std::sync::Arc;
 
 use crate::action::Purpose;
 use crate::digest::Digest;
-use crate::event::{Connection, Done, Group, Held, Ready};
+use crate::event::{Class, Connection, Done, Group, Held, Ready};
 use crate::fold::{Attempt, Journal};
+use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::plan::exponents;
 use crate::plan::learning_rate::LearningRate;
 use crate::plan::schedule::Schedule;
+use crate::reason::Cause;
+use crate::recheck::Recheck;
 use crate::record::{CommittedMicrobatch, Record};
+use crate::second::{self, Dispute};
 
 /// Constants of a run.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    /// The run's seed: it chooses what is computed twice.
+    pub seed: u64,
+    /// One microbatch in so many is computed by a second worker and compared; 0: none.
+    pub second_computation: u32,
+    /// Workers of another class of arithmetic are admitted and written down.
+    pub allow_mixed: bool,
     /// Which samples a step holds.
     pub schedule: Schedule,
     /// Rate of a step.
@@ -38,6 +48,13 @@ pub struct Setup {
     pub failure_detection_ms: u64,
 }
 
+impl Setup {
+    /// All time limits.
+    pub fn limits(&self) -> Limits {
+        Limits::derived_from(self.failure_detection_ms)
+    }
+}
+
 /// A connected worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Member {
@@ -51,7 +68,18 @@ pub(crate) struct Member {
     pub(crate) loading: Option<u64>,
     pub(crate) loading_since_ms: u64,
     pub(crate) fenced: bool,
-    pub(crate) leases: BTreeSet<u32>,
+    /// Its class, once it said so.
+    pub(crate) class: Option<Class>,
+    /// It is to leave at the next boundary.
+    pub(crate) dismissed: bool,
+    /// Microbatches and when they were leased.
+    pub(crate) leases: BTreeMap<u32, u64>,
+    /// What a microbatch takes it, once it has made one.
+    pub(crate) pace_ms: Option<u64>,
+    /// When it was last done with one.
+    pub(crate) finished_ms: u64,
+    /// How many it has made.
+    pub(crate) microbatches: u64,
     pub(crate) unit: Option<u64>,
     pub(crate) offer: Option<Offer>,
     pub(crate) heard_ms: u64,
@@ -70,6 +98,38 @@ pub(crate) struct Slot {
     pub(crate) leased: Option<Connection>,
     pub(crate) owner: Option<Connection>,
     pub(crate) part: Option<CommittedMicrobatch>,
+    /// It is to be computed by a second worker too, where there is one.
+    pub(crate) is_checked: bool,
+    /// Who computes it for comparison.
+    pub(crate) second: Option<Connection>,
+    pub(crate) dispute: Option<Dispute>,
+}
+
+impl Slot {
+    /// The slots of a step.
+    pub(crate) fn of(setup: &Setup, plan: &Plan, replay: bool) -> Vec<Slot> {
+        let chosen = |k| !replay && second::is_chosen(setup.seed, setup.second_computation, plan.step, k);
+        (0..plan.microbatches).map(|k| Slot { is_checked: chosen(k), ..Slot::default() }).collect()
+    }
+
+    pub(crate) fn adopt(&mut self, owner: Connection, worker: String, done: Done) {
+        self.leased = None;
+        self.owner = Some(owner);
+        let Done { digest, statistics, .. } = done;
+        self.part = Some(CommittedMicrobatch { digest, worker, second: None, statistics });
+    }
+
+    /// Nobody has it any more. A dispute about it stays.
+    pub(crate) fn free(&mut self) {
+        self.leased = None;
+        self.owner = None;
+        self.part = None;
+    }
+
+    /// Whether it is done and waits for a second computation.
+    pub(crate) fn wants_second(&self) -> bool {
+        self.is_checked && self.part.as_ref().is_some_and(|part| part.second.is_none())
+    }
 }
 
 /// How far the open step is.
@@ -89,6 +149,8 @@ pub(crate) struct OpenStep {
     pub(crate) slots: Vec<Slot>,
     pub(crate) ready: BTreeMap<Connection, Ready>,
     pub(crate) progress: Progress,
+    /// The states after the step differ, and everybody is asked about the state before it.
+    pub(crate) recheck: Option<Recheck>,
 }
 
 /// A running evaluation.
@@ -127,6 +189,14 @@ pub struct State {
     pub(crate) saving: Option<(u64, Connection)>,
     pub(crate) evaluated: BTreeSet<(Purpose, u64)>,
     pub(crate) draining: bool,
+    /// Classes on their way to the journal.
+    pub(crate) admitting: BTreeSet<Digest>,
+    /// When the first event came.
+    pub(crate) began_ms: Option<u64>,
+    /// Whether this coordinator has opened a step.
+    pub(crate) has_stepped: bool,
+    /// What is waited for, and since when.
+    pub(crate) waiting: (Cause, u64),
 }
 
 impl State {
@@ -157,6 +227,10 @@ impl State {
             saving: None,
             evaluated,
             draining: false,
+            admitting: BTreeSet::new(),
+            began_ms: None,
+            has_stepped: false,
+            waiting: (Cause::Nothing, 0),
         }
     }
 
@@ -168,6 +242,12 @@ impl State {
     /// The run's constants.
     pub fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    /// Whether a worker's class of arithmetic is written down.
+    pub(crate) fn is_admitted(&self, member: &Member) -> bool {
+        let known = |class: &Class| self.journal.classes.iter().any(|known| known.digest == class.digest);
+        member.class.as_ref().is_some_and(known)
     }
 
     /// Applies a durable record.

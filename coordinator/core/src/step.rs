@@ -6,27 +6,17 @@ use std::collections::BTreeMap;
 
 use crate::action::{Action, Order};
 use crate::digest::Digest;
-use crate::event::{Connection, Done, Group, Held, Owned, Ready};
+use crate::event::{Connection, Group, Held, Owned, Ready};
 use crate::membership::{disagreement, fence};
 use crate::plan::exponents::{self, Verdict};
+use crate::plan::loss_scale::LossScale;
 use crate::record::{Commit, CommittedMicrobatch, Record, Retry};
 use crate::state::{OpenStep, Phase, Progress, Slot, State};
 use crate::statistics::{NOT_FINITE, Statistics};
-use crate::stop;
-
-/// Microbatches that a worker may have leased at once: one in work, one waiting.
-const LEASES_PER_WORKER: usize = 2;
-
-impl Slot {
-    pub(crate) fn adopt(&mut self, owner: Connection, worker: String, done: Done) {
-        self.leased = None;
-        self.owner = Some(owner);
-        self.part = Some(CommittedMicrobatch { digest: done.digest, worker, statistics: done.statistics });
-    }
-}
+use crate::{boundary, lease, recheck, second, stop};
 
 impl OpenStep {
-    fn is_attempt(&self, step: u64, attempt: u32) -> bool {
+    pub(crate) fn is_attempt(&self, step: u64, attempt: u32) -> bool {
         self.plan.step == step && self.plan.attempt == attempt
     }
 
@@ -40,10 +30,17 @@ impl OpenStep {
         self.slots.iter().filter_map(|slot| slot.part.as_ref()).fold(0, |sum, part| sum.wrapping_add(part.digest))
     }
 
+    /// What the digest of a worker's own sum must be.
+    fn sum_of_digests_of(&self, worker: &str) -> u64 {
+        let parts = self.slots.iter().filter_map(|slot| slot.part.as_ref());
+        parts.filter(|part| part.worker == worker).fold(0, |sum, part| sum.wrapping_add(part.digest))
+    }
+
     fn table(&self) -> Vec<Owned> {
         let row = |(microbatch, slot): (u32, &Slot)| {
             let part = slot.part.clone()?;
-            Some(Owned { microbatch, worker: part.worker, digest: part.digest, statistics: part.statistics })
+            let CommittedMicrobatch { digest, worker, second, statistics } = part;
+            Some(Owned { microbatch, worker, digest, statistics, second })
         };
         (0u32..).zip(&self.slots).filter_map(row).collect()
     }
@@ -54,55 +51,30 @@ pub(crate) fn proceed(state: &mut State, now_ms: u64, actions: &mut Vec<Action>)
     let Phase::Step(open) = &state.phase else { return };
     match &open.progress {
         Progress::Leasing if open.participants.is_empty() => state.phase = Phase::Boundary,
-        Progress::Leasing if open.slots.iter().all(|slot| slot.owner.is_some()) => judge(state, actions),
-        Progress::Leasing => lease(state, actions),
+        Progress::Leasing => work(state, now_ms, actions),
         Progress::Reducing { .. } => decide(state, now_ms, actions),
         Progress::Appending => {}
     }
 }
 
-fn lease(state: &mut State, actions: &mut Vec<Action>) {
+/// Admits who may take part, leases, and goes on once everything is done.
+fn work(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    boundary::admit_newcomers(state, actions);
+    lease::lease(state, now_ms, actions);
+    second::lease(state, now_ms, actions);
     let State { phase: Phase::Step(open), members, .. } = state else { return };
-    let open = &mut **open;
-    let (step, attempt) = (open.plan.step, open.plan.attempt);
-    // Round by round, so that the first leases are spread over all workers.
-    for round in 1..=LEASES_PER_WORKER {
-        for &connection in &open.participants {
-            let Some(member) = members.get_mut(&connection) else { continue };
-            let free = (0u32..).zip(&mut open.slots).find(|(_, slot)| slot.owner.is_none() && slot.leased.is_none());
-            let Some((microbatch, slot)) = free else { return };
-            if member.leases.len() < round {
-                slot.leased = Some(connection);
-                member.leases.insert(microbatch);
-                actions.push(Action::Send(connection, Order::Lease { step, attempt, microbatch }));
-            }
-        }
+    if second::awaits_arbiter(open) {
+        let position = open.plan.step - 1;
+        boundary::catch_up(state, position, now_ms, actions);
+        return second::give_up_waiting(state, now_ms, actions);
     }
-}
-
-/// R1: the first result of a microbatch is kept, every other one dropped.
-pub(crate) fn done(state: &mut State, connection: Connection, done: Done, actions: &mut Vec<Action>) {
-    let (step, attempt, microbatch) = (done.step, done.attempt, done.microbatch);
-    let State { phase, members, .. } = state;
-    let Some(member) = members.get_mut(&connection) else { return };
-    if let Phase::Step(open) = phase
-        && open.is_attempt(step, attempt)
-        && open.progress == Progress::Leasing
-        && open.participants.contains(&connection)
-    {
-        member.leases.remove(&microbatch);
-        if let Some(slot) = open.slots.get_mut(microbatch as usize)
-            && slot.owner.is_none()
-        {
-            slot.adopt(connection, member.worker.clone(), done);
-            return actions.push(Action::Send(connection, Order::Keep { step, attempt, microbatch }));
-        }
+    if open.slots.iter().all(|slot| slot.owner.is_some()) && second::is_settled(open, members) {
+        judge(state, now_ms, actions);
     }
-    actions.push(Action::Send(connection, Order::Drop { step, attempt, microbatch }));
 }
 
 /// All microbatches are done: is the sum exact? The decision depends on their magnitudes alone, never on timing.
-fn judge(state: &mut State, actions: &mut Vec<Action>) {
+fn judge(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
     let Phase::Step(open) = &state.phase else { return };
     let total = open.statistics();
     let step = open.plan.step;
@@ -120,15 +92,36 @@ fn judge(state: &mut State, actions: &mut Vec<Action>) {
             let scale_log2 = open.plan.scale_log2;
             retry(state, scale_log2, exponents, reason, actions);
         }
-        Verdict::NotFinite if open.plan.scale_log2 > 0 => {
-            let (scale_log2, exponents) = (open.plan.scale_log2 - 1, open.plan.exponents.clone());
-            retry(state, scale_log2, exponents, "a gradient is not finite: half the loss scale".to_owned(), actions);
-        }
-        Verdict::NotFinite => {
-            let culprit = culprits(state, open);
-            stop(state, format!("step {step}: a gradient is not finite in {culprit}"), actions);
-        }
+        Verdict::NotFinite => not_finite(state, now_ms, actions),
     }
+}
+
+/// In fp16 with half the scale again; else the run stops, once a second worker has found the same where there is one.
+fn not_finite(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    let State { phase: Phase::Step(open), members, .. } = state else { return };
+    if let Some(scale_log2) = LossScale::halved(open.plan.scale_log2) {
+        let exponents = open.plan.exponents.clone();
+        return retry(
+            state,
+            scale_log2,
+            exponents,
+            "a gradient is not finite: half the loss scale".to_owned(),
+            actions,
+        );
+    }
+    open.slots.iter_mut().filter(|slot| is_not_finite(slot)).for_each(|slot| slot.is_checked = true);
+    if !second::is_settled(open, members) {
+        // A device that lies is found by the comparison, not taken for bad data.
+        return second::lease(state, now_ms, actions);
+    }
+    let step = open.plan.step;
+    let Phase::Step(open) = &state.phase else { return };
+    let culprit = culprits(state, open);
+    stop(state, format!("step {step}: a gradient is not finite in {culprit}"), actions);
+}
+
+fn is_not_finite(slot: &Slot) -> bool {
+    slot.part.as_ref().is_some_and(|part| part.statistics.magnitudes.contains(&NOT_FINITE))
 }
 
 fn retry(state: &mut State, scale_log2: i32, exponents: Vec<i32>, reason: String, actions: &mut Vec<Action>) {
@@ -144,10 +137,13 @@ fn culprits(state: &State, open: &OpenStep) -> String {
     let microbatches = state.setup.schedule.microbatches(open.plan.step);
     let name = |k: usize| {
         let ids: Vec<&str> = microbatches[k].iter().map(|&index| samples[index as usize].id.as_str()).collect();
-        format!("microbatch {k} (samples {})", ids.join(", "))
+        let by = open.slots[k].part.as_ref().map_or(String::new(), |part| match &part.second {
+            Some(second) => format!("computed by {} and by {second}", part.worker),
+            None => format!("computed by {}", part.worker),
+        });
+        format!("microbatch {k} (samples {}; {by})", ids.join(", "))
     };
-    let is_bad = |slot: &Slot| slot.part.as_ref().is_some_and(|part| part.statistics.magnitudes.contains(&NOT_FINITE));
-    let named: Vec<String> = (0..open.slots.len()).filter(|&k| is_bad(&open.slots[k])).map(name).collect();
+    let named: Vec<String> = (0..open.slots.len()).filter(|&k| is_not_finite(&open.slots[k])).map(name).collect();
     named.join("; ")
 }
 
@@ -223,10 +219,15 @@ fn adopt_ready(state: &mut State, connection: Connection, ready: Ready, actions:
     if ready.step != state.journal.committed() + 1 {
         return;
     }
-    if matches!(&state.phase, Phase::Step(open) if matches!(open.progress, Progress::Appending))
-        || matches!(state.phase, Phase::Ending | Phase::Over)
-    {
-        return;
+    match &mut state.phase {
+        Phase::Step(open) if open.progress == Progress::Appending => {
+            if open.is_attempt(ready.step, ready.attempt) {
+                open.ready.insert(connection, ready); // it flips with the others
+            }
+            return;
+        }
+        Phase::Ending | Phase::Over => return,
+        Phase::Step(_) | Phase::Boundary | Phase::Evaluation(_) => {}
     }
     let plan = state.plan(ready.step);
     let offered = state.members.get_mut(&connection).and_then(|member| member.offer.take()).map(|offer| offer.plan);
@@ -234,11 +235,10 @@ fn adopt_ready(state: &mut State, connection: Connection, ready: Ready, actions:
     if ready.attempt != plan.attempt || offered != Some(plan.hash) || !complete {
         return;
     }
-    let mut slots = vec![Slot::default(); plan.microbatches as usize];
-    for row in &ready.table {
-        let Some(slot) = slots.get_mut(row.microbatch as usize) else { return };
-        let part =
-            CommittedMicrobatch { digest: row.digest, worker: row.worker.clone(), statistics: row.statistics.clone() };
+    let mut slots = Slot::of(&state.setup, &plan, false);
+    for Owned { microbatch, worker, digest, statistics, second } in ready.table.iter().cloned() {
+        let Some(slot) = slots.get_mut(microbatch as usize) else { return };
+        let part = CommittedMicrobatch { digest, worker, second, statistics };
         slot.owner = Some(connection);
         slot.part = Some(part);
     }
@@ -257,13 +257,16 @@ fn adopt_ready(state: &mut State, connection: Connection, ready: Ready, actions:
     let members = std::collections::BTreeSet::from([connection]);
     let progress = Progress::Reducing { group, members: members.clone(), broken: Default::default() };
     let ready = BTreeMap::from([(connection, ready)]);
-    let open = OpenStep { plan, replay: false, participants: members, slots, ready, progress };
+    let open = OpenStep { plan, replay: false, participants: members, slots, ready, progress, recheck: None };
     state.phase = Phase::Step(Box::new(open));
 }
 
 /// R2: commit when every live member of the group is READY, or waits for a Fetch while a READY lives.
 fn decide(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
     let Phase::Step(open) = &mut state.phase else { return };
+    if open.recheck.is_some() {
+        return recheck::decide(state, now_ms, actions);
+    }
     let Progress::Reducing { members, broken, .. } = &open.progress else { return };
     if !members.iter().all(|c| open.ready.contains_key(c) || broken.contains(c)) {
         return;
@@ -283,17 +286,23 @@ fn agree(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
     let expected = open.sum_of_digests();
     let name = |connection: &Connection| members.get(connection).map(|m| m.worker.clone()).unwrap_or_default();
     let step = open.plan.step;
-    let wrong: Vec<String> =
-        open.ready.iter().filter(|(_, r)| r.sum_digest != expected).map(|(c, _)| name(c)).collect();
+    let names = |is_wrong: &dyn Fn(&str, &Ready) -> bool| -> Vec<String> {
+        let all = open.ready.iter().map(|(connection, ready)| (name(connection), ready));
+        all.filter(|(worker, ready)| is_wrong(worker, ready)).map(|(worker, _)| worker).collect()
+    };
+    let wrong = names(&|worker, ready| ready.own_digest != open.sum_of_digests_of(worker));
+    if !wrong.is_empty() {
+        let what = format!("step {step}: a worker's sum is not that of the microbatches it was told to keep");
+        return disagreement(state, &what, &wrong, actions);
+    }
+    let wrong = names(&|_, ready| ready.sum_digest != expected);
     if !wrong.is_empty() {
         let what = format!("step {step}: the digest of the reduced sum is not the sum of the microbatches' digests");
         return disagreement(state, &what, &wrong, actions);
     }
     let first = open.ready.values().next().expect("agree is called with at least one READY").clone();
     if open.ready.values().any(|ready| ready.state != first.state) {
-        let all: Vec<String> = open.ready.iter().map(|(c, ready)| format!("{} ({})", name(c), ready.state)).collect();
-        let what = format!("step {step}: the states after the step differ although the sums agree");
-        return disagreement(state, &what, &all, actions);
+        return recheck::ask(state, now_ms, actions);
     }
     if open.replay {
         let known = journal.commit(step).expect("a step is replayed only while it is remembered");
@@ -323,9 +332,13 @@ fn agree(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
 pub(crate) fn committed(state: &mut State, step: u64, digest: Digest, actions: &mut Vec<Action>) {
     let Phase::Step(open) = std::mem::replace(&mut state.phase, Phase::Boundary) else { return };
     for (connection, ready) in open.ready {
-        if let Some(member) = state.members.get_mut(&connection)
-            && ready.state == digest
-        {
+        if ready.state != digest {
+            let worker = state.members.get(&connection).map(|member| member.worker.clone()).unwrap_or_default();
+            let what = format!("step {step}: {worker} is ready with state {}, committed is {digest}", ready.state);
+            return disagreement(state, &what, &[worker], actions);
+        }
+        if let Some(member) = state.members.get_mut(&connection) {
+            member.offer = None;
             member.held = Some(Held { step, state: digest });
             member.leases.clear();
             actions.push(Action::Send(connection, Order::Commit { step, state: digest }));
@@ -340,13 +353,14 @@ pub(crate) fn member_lost(state: &mut State, connection: Connection, actions: &m
         return;
     }
     open.ready.remove(&connection);
-    for slot in &mut open.slots {
-        if slot.leased == Some(connection) {
-            slot.leased = None;
-        }
+    let mut anew = vec![];
+    for (microbatch, slot) in (0u32..).zip(&mut open.slots) {
+        slot.leased.take_if(|leased| *leased == connection);
+        slot.second.take_if(|second| *second == connection);
         // The parts of a lost worker stay in the table while a READY may live: the Commit names who computed them.
         if slot.owner == Some(connection) && open.progress == Progress::Leasing {
-            *slot = Slot::default();
+            slot.free();
+            anew.push(microbatch);
         }
     }
     if let Progress::Reducing { members, broken, .. } = &mut open.progress {
@@ -354,12 +368,15 @@ pub(crate) fn member_lost(state: &mut State, connection: Connection, actions: &m
         broken.remove(&connection);
         abort(open, actions);
     }
+    for microbatch in anew {
+        second::withdraw_second(state, microbatch, actions);
+    }
 }
 
 /// Frees what dead owners had, now that it is sure that no READY lives.
 fn free_orphans(open: &mut OpenStep) {
     let OpenStep { slots, participants, .. } = open;
     for slot in slots.iter_mut().filter(|slot| slot.owner.is_some_and(|owner| !participants.contains(&owner))) {
-        *slot = Slot::default();
+        slot.free();
     }
 }

@@ -59,6 +59,52 @@ fn i4_one_to_eight_workers_commit_the_same_states() {
 }
 
 #[test]
+fn a_share_of_the_microbatches_is_computed_by_two_workers_where_there_are_two() {
+    let recomputed = |workers| {
+        let mut world = World::new();
+        run_to_its_end(&mut world, workers);
+        let (setup, holdout) = (setup(), Default::default());
+        let mut auditor = audit::Auditor::new(&setup, &holdout);
+        world.records.iter().for_each(|record| drop(auditor.take(record)));
+        auditor.finish().recomputed
+    };
+    assert_eq!(recomputed(1), 0);
+    let found = recomputed(2);
+    assert!(found > 0);
+    assert_eq!(recomputed(5), found, "which ones does not depend on the fleet");
+}
+
+/// From step 3 on the arithmetic of one worker is wrong. The fleet has so many; gives how the run ends and the liar.
+fn ending_with_a_liar(workers: usize, liar: usize) -> (World, String) {
+    let mut world = World::new();
+    (0..workers).for_each(|_| world.spawn());
+    let mut choice = 0u64;
+    let mut name = None;
+    while world.end.is_none() && choice < STEPS_TO_FINISH as u64 {
+        if world.digests().len() == 3 && name.is_none() {
+            name = Some(world.corrupt(liar));
+        }
+        while world.workers() < workers + world.recruits {
+            world.spawn();
+        }
+        world.step(choice.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32);
+        choice += 1;
+    }
+    (world, name.unwrap_or_default())
+}
+
+#[test]
+fn a_worker_whose_arithmetic_is_wrong_is_named_by_a_third() {
+    for (workers, liar) in [(2, 0), (2, 1), (3, 0), (3, 2), (4, 1)] {
+        let (world, name) = ending_with_a_liar(workers, liar);
+        let Some(End::Stopped(reason)) = &world.end else { panic!("{workers} workers: {:?}", world.end) };
+        let named = format!("the arithmetic of worker {name} is wrong");
+        assert!(reason.contains(&named), "{workers} workers, liar {liar} ({name}): {reason}");
+        assert_eq!(world.recruits, usize::from(workers == 2), "a third is started where there is none");
+    }
+}
+
+#[test]
 fn a_drained_run_is_saved_and_goes_on_to_the_same_end() {
     let reference = undisturbed(2);
     let mut world = World::new();
@@ -87,6 +133,7 @@ fn apply(world: &mut World, kind: u8, choice: u64) {
         0 => world.kill(choice),
         1 => world.disconnect(choice),
         2 => world.crash(choice),
+        7 => world.dismiss(choice),
         3 | 4 if world.workers() < 5 => world.spawn(),
         5 => world.apply(Event::Tick),
         _ => drop(world.step(choice)),

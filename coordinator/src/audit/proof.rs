@@ -64,10 +64,12 @@ impl Proof {
     /// All but the digests of the steps.
     pub(super) fn json(&self) -> Value {
         let report = &self.report;
+        let class = |(digest, words): &(Digest, String)| json!({ "digest": digest, "words": words });
+        let classes: Vec<Value> = report.classes.iter().map(class).collect();
         json!({
             "steps": report.steps, "samples": report.samples, "epochs": report.epochs,
             "duplicates": report.duplicates, "missing": report.missing, "holdout_leaks": report.holdout_leaks,
-            "recomputed": report.recomputed, "chain_ok": self.chain_ok, "checkpoints_ok": self.checkpoints_ok,
+            "recomputed": report.recomputed, "classes": classes, "mixed": classes.len() > 1, "chain_ok": self.chain_ok, "checkpoints_ok": self.checkpoints_ok,
             "checkpoints": self.checkpoints, "digest": report.last.map(|(_, digest)| digest), "head": self.head,
             "ended": report.ended, "faults": self.faults,
         })
@@ -84,6 +86,10 @@ impl fmt::Display for Proof {
             "duplicates {}, missing {}, holdout leaks {}, recomputed {}",
             report.duplicates, report.missing, report.holdout_leaks, report.recomputed
         )?;
+        let mixed = if report.classes.len() > 1 { "; MIXED: the outcome depends on who computed what" } else { "" };
+        for (digest, words) in &report.classes {
+            writeln!(f, "class of arithmetic {digest}: {words}{mixed}")?;
+        }
         let (chain, checkpoints) = (word(self.chain_ok), word(self.checkpoints_ok));
         writeln!(f, "hash chain {chain}, checkpoints {checkpoints} ({} on disk)", self.checkpoints)?;
         if let Some((step, digest)) = report.last {

@@ -9,8 +9,10 @@ pub use schema::Config;
 use std::collections::BTreeMap;
 
 /// Keys that may change at `--resume`: they do not touch the outcome.
-const FREE: [&str; 8] = [
+const FREE: [&str; 10] = [
     "run.min_workers",
+    "run.second_computation",
+    "run.allow_mixed",
     "failure_detection",
     "checkpoint.keep",
     "checkpoint.store",

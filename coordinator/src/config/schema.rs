@@ -42,6 +42,10 @@ pub struct Run {
     pub seed: u64,
     /// Fewer current workers: wait.
     pub min_workers: usize,
+    /// One microbatch in so many is computed by a second worker too, and compared; 0: none.
+    pub second_computation: u32,
+    /// Workers of another class of arithmetic are admitted and written down, not refused.
+    pub allow_mixed: bool,
 }
 
 /// `[base]`

@@ -113,23 +113,33 @@ fn chain(error: &dyn std::error::Error) -> String {
     words.join(": ")
 }
 
-/// Waits between attempts: 50 ms, doubled up to 2 s.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff(u32);
+/// Waits between attempts: 50 ms, doubled up to a limit.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    attempts: u32,
+    limit: Duration,
+}
 
 impl Backoff {
+    /// For a coordinator at this address. One on this machine is asked again sooner: asking costs little, and whoever
+    /// started it again waits.
+    pub(crate) fn towards(coordinator: &str) -> Self {
+        let is_here = coordinator.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
+        Backoff { attempts: 0, limit: Duration::from_millis(if is_here { 200 } else { 2_000 }) }
+    }
+
     pub(crate) fn next(&mut self) -> Duration {
-        let wait = Duration::from_millis(50) * 2u32.pow(self.0.min(6));
-        self.0 += 1;
-        wait.min(Duration::from_secs(2))
+        let wait = Duration::from_millis(50) * 2u32.pow(self.attempts.min(6));
+        self.attempts += 1;
+        wait.min(self.limit)
     }
 
     pub(crate) fn reset(&mut self) {
-        self.0 = 0;
+        self.attempts = 0;
     }
 
     pub(crate) fn attempts(&self) -> u32 {
-        self.0
+        self.attempts
     }
 }
 
@@ -138,12 +148,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_two_seconds() {
-        let mut backoff = Backoff::default();
-        let waits: Vec<u128> = (0..8).map(|_| backoff.next().as_millis()).collect();
-        assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
-        backoff.reset();
-        assert_eq!(backoff.next().as_millis(), 50);
+    fn waits_double_up_to_a_limit_that_is_lower_on_this_machine() {
+        let waits = |backoff: &mut Backoff| (0..8).map(|_| backoff.next().as_millis()).collect::<Vec<_>>();
+        let mut far = Backoff::towards("10.0.0.5:7070");
+        assert_eq!(waits(&mut far), [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(waits(&mut Backoff::towards("127.0.0.1:7070")), [50, 100, 200, 200, 200, 200, 200, 200]);
+        far.reset();
+        assert_eq!(far.next().as_millis(), 50);
     }
 
     #[test]

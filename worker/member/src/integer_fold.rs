@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use polya_proto::v1::{
-    Continuation, Done, GenerateWork, Group, HoldoutWork, Lease, MicrobatchStatistics, Plan, Sample, Settings,
+    Class, Continuation, Done, GenerateWork, Group, HoldoutWork, Lease, MicrobatchStatistics, Plan, Sample, Settings,
     StageStatistics,
 };
 use polya_proto::{EXPONENT_UNKNOWN, GRADIENT_ZERO};
@@ -33,6 +33,7 @@ type Words<T> = [T; TENSORS * WORDS];
 #[derive(Clone)]
 pub struct IntegerFold {
     seed: u64,
+    class: &'static str,
     state: Words<i64>,
     shadow: Option<Words<i64>>,
     computed: BTreeMap<u32, Words<i32>>,
@@ -50,11 +51,22 @@ impl TrainerFactory for IntegerFoldFactory {
     }
 }
 
+/// Builds [`IntegerFold`]s that say they were of another class: another processor, seen from the wire.
+#[derive(Debug, Clone, Copy)]
+pub struct OtherClassFactory(pub &'static str);
+
+impl TrainerFactory for OtherClassFactory {
+    fn build(&self, settings: &Settings) -> Result<Box<dyn Trainer>, TrainerError> {
+        Ok(Box::new(IntegerFold { class: self.0, ..IntegerFold::new(settings.seed) }))
+    }
+}
+
 impl IntegerFold {
     /// A trainer of a run with this seed.
     pub fn new(seed: u64) -> IntegerFold {
         IntegerFold {
             seed,
+            class: "integers",
             state: [0; TENSORS * WORDS],
             shadow: None,
             computed: BTreeMap::new(),
@@ -86,6 +98,11 @@ impl IntegerFold {
 }
 
 impl Trainer for IntegerFold {
+    fn class(&mut self) -> Result<Class, TrainerError> {
+        let digest = blake3::hash(self.class.as_bytes()).as_bytes().to_vec();
+        Ok(Class { digest, words: self.class.to_owned() })
+    }
+
     fn initial_state(&mut self) -> Result<StateDigest, TrainerError> {
         let mut bytes = blake3::Hasher::new().update(&self.seed.to_le_bytes()).finalize_xof();
         self.state = std::array::from_fn(|_| {
@@ -112,6 +129,10 @@ impl Trainer for IntegerFold {
     fn save(&self) -> Result<StateFiles, TrainerError> {
         let data = self.state.iter().flat_map(|word| word.to_le_bytes()).collect();
         Ok(vec![("optimizer.safetensors".to_owned(), data)])
+    }
+
+    fn committed_digest(&self) -> Result<StateDigest, TrainerError> {
+        Ok(fold(&self.state))
     }
 
     fn compute(&mut self, plan: &Plan, lease: &Lease) -> Result<Done, TrainerError> {
@@ -178,6 +199,7 @@ impl Trainer for IntegerFold {
             sum_digest: digest(self.seed, &total),
             state_digest: fold(&shadow),
             gradient_norm: (square as f64).sqrt(),
+            own_digest: digest(self.seed, &self.sum),
         })
     }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use polya_proto::v1::evaluate::Work;
 use polya_proto::v1::evaluation_done::Result as Scored;
-use polya_proto::v1::{Done, Evaluate, EvaluationDone, Generated, Group, Idle, Lease, Plan, Settings};
+use polya_proto::v1::{Class, Done, Evaluate, EvaluationDone, Generated, Group, Idle, Lease, Plan, Settings};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -48,6 +48,9 @@ pub(crate) enum Job {
     Flip {
         now: Idle,
     },
+    Recheck {
+        step: u64,
+    },
     Save {
         step: u64,
         session: u64,
@@ -62,11 +65,12 @@ pub(crate) enum Job {
 
 /// What came of it.
 pub(crate) enum Report {
-    Built(Arc<dyn AbortHandle>),
+    Built(Arc<dyn AbortHandle>, Class),
     Loaded { step: u64, digest: StateDigest, expected: Vec<u8>, source: String },
     Computed { work: u64, done: Done },
     Reduced { group: Group, result: Result<Shadow, TrainerError> },
     Flipped(Idle),
+    Rechecked(Idle),
     Saved { step: u64, session: u64, files: StateFiles },
     Evaluated { done: EvaluationDone, session: u64 },
     Quiet,
@@ -130,7 +134,7 @@ impl Bench {
     fn try_run(&mut self, job: Job) -> Result<Report, TrainerError> {
         if let Job::Build(settings) = job {
             let trainer = self.trainer.insert(self.factory.build(&settings)?);
-            return Ok(Report::Built(trainer.abort_handle()));
+            return Ok(Report::Built(trainer.abort_handle(), trainer.class()?));
         }
         let trainer =
             self.trainer.as_mut().ok_or_else(|| TrainerError::Fatal("an order before a Welcome".to_owned()))?;
@@ -167,6 +171,9 @@ impl Bench {
                 trainer.flip()?;
                 Report::Flipped(now)
             }
+            Job::Recheck { step } => {
+                Report::Rechecked(Idle { step, state_digest: trainer.committed_digest()?.to_vec() })
+            }
             Job::Save { step, session } => Report::Saved { step, session, files: trainer.save()? },
             Job::Serve(reply) => {
                 // The peer may have gone; that is its own affair.
@@ -192,6 +199,7 @@ impl Job {
             Job::Clear => "clearing the sum",
             Job::Reduce { .. } => "reducing",
             Job::Flip { .. } => "flip",
+            Job::Recheck { .. } => "folding the state again",
             Job::Save { .. } | Job::Serve(_) => "saving the state",
             Job::Evaluate { .. } => "evaluating",
         }

@@ -7,7 +7,7 @@
 use polya_proto::exit;
 use polya_proto::v1::coordinator_message::Body as Order;
 use polya_proto::v1::worker_message::Body as Message;
-use polya_proto::v1::{Evaluate, Failed, Fence, Fetch, Group, Hello, Idle, Load, Save, Settings, Welcome};
+use polya_proto::v1::{Class, Evaluate, Failed, Fence, Fetch, Group, Hello, Idle, Load, Save, Settings, Welcome};
 
 use crate::Outcome;
 use crate::job::{Job, Report};
@@ -62,6 +62,8 @@ pub(crate) struct Identity {
 pub(crate) struct Machine {
     pub(crate) identity: Identity,
     settings: Option<Settings>,
+    /// Once the trainer is built.
+    class: Option<Class>,
     /// R6: the highest coordinator epoch seen, and the last group within it.
     epoch: u64,
     generation: u64,
@@ -79,6 +81,7 @@ impl Machine {
         Machine {
             identity,
             settings: None,
+            class: None,
             epoch: 0,
             generation: 0,
             held: None,
@@ -112,6 +115,7 @@ impl Machine {
             peer_address: identity.peer_address.clone(),
             software: identity.software.clone(),
             idle: self.held.clone(),
+            class: self.class.clone(),
             ..Hello::default()
         };
         if let Phase::Work(work) | Phase::Ready(work, _) = &self.phase {
@@ -155,6 +159,7 @@ impl Machine {
             Order::Commit(commit) => self.commit(&commit),
             Order::Save(save) => self.save(&save),
             Order::Evaluate(evaluate) => self.evaluate(evaluate),
+            Order::Recheck(_) => self.recheck(),
             Order::Fence(fence) => Ok(self.fence(fence)),
         };
         // An order that cannot be meant for what this worker holds: tell the coordinator what that is.
@@ -230,6 +235,11 @@ impl Machine {
         }
     }
 
+    fn recheck(&self) -> Result<Vec<Effect>, String> {
+        let held = self.held.as_ref().ok_or("told to fold a state again, there is none".to_owned())?;
+        Ok(vec![Effect::Job(Job::Recheck { step: held.step })])
+    }
+
     fn save(&mut self, save: &Save) -> Result<Vec<Effect>, String> {
         if self.held.as_ref().map(|held| held.step) != Some(save.step) {
             return Err(format!("told to save step {}, the state here is {}", save.step, self.describe_held()));
@@ -263,10 +273,15 @@ impl Machine {
     /// The trainer has done a job.
     pub(crate) fn trained(&mut self, report: Report) -> Vec<Effect> {
         match report {
-            Report::Built(_) | Report::Quiet => vec![],
+            Report::Built(_, class) => {
+                self.class = Some(class.clone());
+                vec![Effect::Send(Message::Class(class))]
+            }
+            Report::Quiet => vec![],
             Report::Loaded { step, digest, expected, source } => self.loaded(step, digest, &expected, &source),
             Report::Computed { work, done } => self.computed(work, done),
             Report::Reduced { group, result } => self.reduced(group, result),
+            Report::Rechecked(found) => vec![Effect::Send(Message::Rechecked(found))],
             Report::Flipped(now) => vec![Effect::Send(Message::Idle(now))],
             Report::Saved { step, session, files } if session == self.session => vec![Effect::Upload { step, files }],
             Report::Evaluated { done, session } if session == self.session => {
@@ -326,7 +341,8 @@ const PANICKED: i32 = 101;
 
 /// Whether a trainer built for one serves the other: time limits may differ.
 fn same_model(known: &Settings, new: &Settings) -> bool {
-    Settings { failure_detection_ms: known.failure_detection_ms, ..new.clone() } == *known
+    let Settings { failure_detection_ms, collective_limit_ms, .. } = *known;
+    Settings { failure_detection_ms, collective_limit_ms, ..new.clone() } == *known
 }
 
 fn leave(exit_code: i32, reason: String) -> Effect {

@@ -97,7 +97,7 @@ impl Session {
             aborts: None,
             client,
             link: Link::Resting(Box::pin(tokio::time::sleep(Duration::ZERO))),
-            backoff: Backoff::default(),
+            backoff: Backoff::towards(&options.coordinator),
             opened: Instant::now(),
             parked_since: Some(Instant::now()),
             park_limit: options.park_limit.unwrap_or(PARK_LIMIT),
@@ -147,7 +147,7 @@ impl Session {
         match event {
             Event::Link(event) => return self.react_to_link(event).await,
             Event::Trained(report) => {
-                if let Report::Built(aborts) = &report {
+                if let Report::Built(aborts, _) = &report {
                     self.aborts = Some(aborts.clone());
                 }
                 self.machine.trained(report)

@@ -2,7 +2,7 @@
 //! implements it on libtorch, a simulation on integers.
 
 use polya_proto::v1::{
-    Continuation, Done, GenerateWork, Group, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings,
+    Class, Continuation, Done, GenerateWork, Group, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings,
 };
 
 /// S_t: the fold of adapters and moments after a step.
@@ -73,6 +73,8 @@ pub struct Shadow {
     pub state_digest: StateDigest,
     /// l2 norm before clipping.
     pub gradient_norm: f64,
+    /// Digest of this worker's own sum, before the reduction.
+    pub own_digest: u64,
 }
 
 /// Aborts the collective that a trainer is in, from another thread.
@@ -85,12 +87,17 @@ pub trait AbortHandle: Send + Sync {
 ///
 /// The committed state never changes but in [`Trainer::load`] and [`Trainer::flip`].
 pub trait Trainer: Send {
+    /// The class of this process's arithmetic: what it makes of a fixed microbatch on seeded adapters at the run's shapes.
+    /// Asked once, before any state; the same on every machine whose results may be added to this one's.
+    fn class(&mut self) -> Result<Class, TrainerError>;
     /// Makes the state of step 0 from the seed. Gives S_0.
     fn initial_state(&mut self) -> Result<StateDigest, TrainerError>;
     /// Replaces the state by the one in the files. Gives its digest; the caller compares.
     fn load(&mut self, step: u64, files: &StateFiles) -> Result<StateDigest, TrainerError>;
     /// The committed state as files, for a checkpoint or a peer.
     fn save(&self) -> Result<StateFiles, TrainerError>;
+    /// Folds the committed state once more, from memory.
+    fn committed_digest(&self) -> Result<StateDigest, TrainerError>;
     /// Forward, backward, quantise one microbatch under the plan. The gradient is held until kept or dropped.
     fn compute(&mut self, plan: &Plan, lease: &Lease) -> Result<Done, TrainerError>;
     /// Adds a computed microbatch to the local sum (R1).

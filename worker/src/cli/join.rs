@@ -37,9 +37,29 @@ pub struct JoinArgs {
 /// The libtorch that this worker is linked against.
 const LIBTORCH_VERSION: &str = "2.11.0";
 
+/// Variables that would change arithmetic or threads behind the run's back.
+const CLEARED: [&str; 4] = ["OMP_", "MKL_", "KMP_", "ATEN_"];
+
+/// Starts this program again without them, if there are any: some are read when the libraries are loaded, before `main`.
+fn without_such_variables() -> anyhow::Result<()> {
+    let is_cleared = |name: &std::ffi::OsString| CLEARED.iter().any(|p| name.to_string_lossy().starts_with(p));
+    let found: Vec<std::ffi::OsString> = std::env::vars_os().map(|(name, _)| name).filter(is_cleared).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().context("where this program is")?);
+    command.args(std::env::args_os().skip(1));
+    for name in &found {
+        command.env_remove(name);
+    }
+    let error = std::os::unix::process::CommandExt::exec(&mut command);
+    Err(error).with_context(|| format!("starting again without {found:?}"))
+}
+
 /// Joins, works and ends the process with the exit code of the contract. Returns only errors of usage (exit 2).
 pub fn join(args: &JoinArgs, factory: Box<dyn TrainerFactory>) -> anyhow::Result<Infallible> {
     let options = options(args)?;
+    without_such_variables()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("network")
@@ -82,7 +102,7 @@ fn options(args: &JoinArgs) -> anyhow::Result<MemberOptions> {
         incarnation: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         host: args.host.clone(),
         park_limit: args.park_limit.map(Duration::from_secs),
-        software: format!("libtorch {}, {}", LIBTORCH_VERSION, processor()),
+        software: format!("libtorch {}, {}", LIBTORCH_VERSION, crate::trainer::processor()),
     })
 }
 
@@ -108,13 +128,6 @@ fn token(path: &Path) -> anyhow::Result<String> {
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
-}
-
-/// The processor's name, for people: what counts is the digest of the first state.
-fn processor() -> String {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
-    model.unwrap_or("an unknown processor").to_owned()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The border to C++: the only `unsafe` of this crate.
 #![allow(unsafe_code, reason = "calls into libtorch through the shims")]
 
+pub(crate) mod arithmetic;
 pub(crate) mod gloo;
 pub(crate) mod instructions;
 pub(crate) mod mapped;

@@ -2,6 +2,7 @@
 
 pub mod exponents;
 pub mod learning_rate;
+pub mod loss_scale;
 pub mod schedule;
 
 use crate::digest::Digest;

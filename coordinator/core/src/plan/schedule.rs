@@ -113,6 +113,11 @@ impl Schedule {
         1.0 - tokens as f64 / (count * f64::from(tokens_per_microbatch))
     }
 
+    /// Microbatches of a step that does not end an epoch.
+    pub fn microbatches_per_step(&self) -> usize {
+        self.per_step
+    }
+
     /// The samples, by index.
     pub fn samples(&self) -> &[SampleSummary] {
         &self.samples

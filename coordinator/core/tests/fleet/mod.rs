@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use coordinator_core::event::{Done, Group, Held, Hello, Owned, Ready};
+use coordinator_core::event::{Class, Done, Group, Held, Hello, Owned, Ready};
 use coordinator_core::plan::Plan;
 use coordinator_core::plan::learning_rate::LearningRate;
 use coordinator_core::plan::schedule::{Cut, Length, SampleSummary, Schedule};
@@ -17,6 +17,9 @@ pub(crate) fn setup() -> Setup {
     let schedule = Schedule::new(samples, cut, Length::Epochs(2)).expect("the simulated data can be cut");
     let steps = schedule.steps();
     Setup {
+        seed: 9,
+        second_computation: 4,
+        allow_mixed: false,
         schedule,
         learning_rate: LearningRate { peak: 1e-3, minimum: 0.0, warmup_steps: 1, steps },
         stage_weights: [0.15, 0.35, 0.35, 0.15],
@@ -42,6 +45,11 @@ fn initial() -> Held {
     Held { step: 0, state: fold(&[b"initial"]) }
 }
 
+/// The class of all workers but those that a test makes otherwise.
+fn class() -> Class {
+    Class { digest: fold(&[b"class"]), words: "integers".to_owned() }
+}
+
 /// The integer that stands for a microbatch's gradient: a function of state, plan and index alone.
 fn gradient(held: Held, plan: &Plan, microbatch: u32) -> u64 {
     let digest = fold(&[&held.state.0, &plan.hash.0, &microbatch.to_le_bytes()]);
@@ -64,6 +72,10 @@ struct Worker {
     computed: BTreeMap<u32, Done>,
     ready: Option<(Ready, Held)>,
     reducing: Option<(Group, Vec<Owned>)>,
+    /// Its class is said once.
+    is_built: bool,
+    /// Its arithmetic is wrong.
+    lies: bool,
 }
 
 impl Worker {
@@ -79,7 +91,12 @@ impl Worker {
             plan: busy.map(|plan| plan.hash),
             kept: self.kept.values().cloned().collect(),
             ready: self.ready.as_ref().map(|(ready, _)| ready.clone()),
+            class: self.is_built.then(class),
         }
+    }
+
+    fn is_of(&self, step: u64, attempt: u32) -> bool {
+        self.plan.as_ref().is_some_and(|plan| (plan.step, plan.attempt) == (step, attempt))
     }
 
     fn clear(&mut self) {
@@ -109,6 +126,8 @@ pub(crate) struct World {
     evaluating: Option<(coordinator_core::Purpose, u64)>,
     connections: u64,
     now_ms: u64,
+    /// Workers that the core asked for.
+    pub(crate) recruits: usize,
 }
 
 impl World {
@@ -129,6 +148,7 @@ impl World {
             evaluating: None,
             connections: 0,
             now_ms: 0,
+            recruits: 0,
         }
     }
 
@@ -144,11 +164,25 @@ impl World {
         self.connect(self.workers.len() - 1);
     }
 
+    /// From now on the arithmetic of this worker is wrong.
+    pub(crate) fn corrupt(&mut self, worker: usize) -> String {
+        self.workers[worker].lies = true;
+        self.workers[worker].name.clone()
+    }
+
     /// A process dies with all it had.
     pub(crate) fn kill(&mut self, choice: u64) {
         if !self.workers.is_empty() {
             let worker = self.workers.remove(choice as usize % self.workers.len());
             worker.connection.into_iter().for_each(|connection| self.cut(connection));
+        }
+    }
+
+    /// Somebody wants a worker to leave, unless it is the last.
+    pub(crate) fn dismiss(&mut self, choice: u64) {
+        if self.workers.len() > 1 {
+            let name = self.workers[choice as usize % self.workers.len()].name.clone();
+            self.apply(Event::Dismiss(name));
         }
     }
 
@@ -176,7 +210,7 @@ impl World {
         self.workers[index].connection = Some(connection);
         self.workers[index].reducing = None; // a broken reduction keeps the sum
         self.orders.insert(connection, VecDeque::new());
-        self.reports.insert(connection, VecDeque::from([Report::Hello(self.workers[index].hello())]));
+        self.reports.insert(connection, VecDeque::from([Report::Hello(Box::new(self.workers[index].hello()))]));
     }
 
     /// The coordinator dies: what was not durable may be lost; all streams end; it comes back on the journal.
@@ -250,7 +284,8 @@ impl World {
                 Action::Send(connection, order) => {
                     self.orders.entry(connection).and_modify(|queue| queue.push_back(order));
                 }
-                Action::Close(connection, _) => {
+                Action::Recruit => self.recruits += 1,
+                Action::Close(connection, _) | Action::Kill(connection, _) => {
                     self.orders.remove(&connection);
                     self.reports.remove(&connection);
                     if let Some(index) = self.workers.iter().position(|w| w.connection == Some(connection)) {
@@ -306,6 +341,7 @@ impl World {
                 worker.plan = Some(plan);
             }
             Order::Lease { step, attempt, microbatch } => self.compute(index, connection, step, attempt, microbatch),
+            Order::Keep { step, attempt, .. } | Order::Drop { step, attempt, .. } if !worker.is_of(step, attempt) => {}
             Order::Keep { microbatch, .. } => {
                 let done = worker.computed.remove(&microbatch).expect("only what was computed is kept");
                 worker.kept.insert(microbatch, done);
@@ -335,6 +371,10 @@ impl World {
                 let manifest = held.state;
                 self.events.push_back(Event::CheckpointWritten { step, manifest });
             }
+            Order::Recheck => {
+                let held = worker.held.expect("only a READY worker is asked");
+                self.say(connection, Report::Rechecked(held));
+            }
             Order::Evaluate { unit } => self.say(connection, Report::EvaluationDone(unit)),
             Order::Fence { .. } => {
                 if worker.ready.is_none() {
@@ -345,13 +385,17 @@ impl World {
                 worker.computed.clear();
                 worker.incarnation += 1;
                 let hello = worker.hello();
-                self.say(connection, Report::Hello(hello));
+                self.say(connection, Report::Hello(Box::new(hello)));
             }
             Order::Leave { .. } | Order::Refuse { .. } => {
                 self.workers.remove(index);
                 self.orders.remove(&connection);
             }
-            Order::Welcome => {}
+            Order::Welcome => {
+                if !std::mem::replace(&mut worker.is_built, true) {
+                    self.say(connection, Report::Class(class()));
+                }
+            }
         }
     }
 
@@ -365,7 +409,13 @@ impl World {
         let indices = &setup.schedule.microbatches(step)[microbatch as usize];
         let statistics =
             Statistics { samples: indices.len() as u32, magnitudes: magnitudes(step), ..Statistics::default() };
-        let done = Done { step, attempt, microbatch, digest: gradient(held, plan, microbatch), statistics };
+        let done = Done {
+            step,
+            attempt,
+            microbatch,
+            digest: gradient(held, plan, microbatch) ^ u64::from(worker.lies),
+            statistics,
+        };
         worker.computed.insert(microbatch, done.clone());
         self.say(connection, Report::Done(done));
     }
@@ -393,6 +443,7 @@ impl World {
                 sum_digest: sum,
                 state: next.state,
                 gradient_norm_bits: 0,
+                own_digest: worker.kept.values().fold(0, |sum, done| sum.wrapping_add(done.digest)),
                 table,
             };
             worker.ready = Some((ready.clone(), next));

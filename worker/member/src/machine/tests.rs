@@ -67,7 +67,7 @@ impl Story {
 
     fn reduced(&mut self, generation: u64, result: Result<(), &str>) -> Vec<String> {
         let group = Group { epoch: 1, generation };
-        let shadow = Shadow { sum_digest: 102, state_digest: STATE[1], gradient_norm: 1.0 };
+        let shadow = Shadow { sum_digest: 102, state_digest: STATE[1], gradient_norm: 1.0, own_digest: 102 };
         let broken = |reason: &str| TrainerError::Broken { group, reason: reason.to_owned() };
         words(self.machine.trained(Report::Reduced { group, result: result.map(|()| shadow).map_err(broken) }))
     }
@@ -84,6 +84,7 @@ fn words(effects: Vec<Effect>) -> Vec<String> {
 fn word(effect: Effect) -> String {
     match effect {
         Effect::Send(Message::Idle(idle)) => format!("idle {}", idle.step),
+        Effect::Send(Message::Class(class)) => format!("class {}", class.words),
         Effect::Send(Message::Done(done)) => format!("done {}", done.microbatch),
         Effect::Send(Message::Ready(ready)) => format!("ready {}/{}", ready.step, ready.attempt),
         Effect::Send(Message::Broken(broken)) => format!("broken {}", broken.group.unwrap().generation),
@@ -124,6 +125,7 @@ fn reduce(generation: u64) -> Order {
         worker: worker.to_owned(),
         digest: 50 + u64::from(microbatch),
         statistics: None,
+        second_worker: String::new(),
     };
     let group = Some(Group { epoch: 1, generation });
     let table = vec![row(0, "w0"), row(1, "w1"), row(2, "w0")];
@@ -138,6 +140,20 @@ fn commit(step: u64) -> Order {
 fn fetch(step: u64) -> Order {
     let state_digest = STATE[step as usize].to_vec();
     Order::Fetch(Fetch { step, state_digest, peer_address: "peer:1".to_owned() })
+}
+
+#[test]
+fn the_class_is_said_once_it_is_known_and_with_every_hello_after() {
+    struct Nothing;
+    impl crate::trainer::AbortHandle for Nothing {
+        fn abort(&self, _: &Group) {}
+    }
+    let mut story = Story::new();
+    assert!(story.machine.hello().class.is_none());
+    let class = Class { digest: vec![1; 32], words: "integers".to_owned() };
+    let report = Report::Built(std::sync::Arc::new(Nothing), class.clone());
+    assert_eq!(words(story.machine.trained(report)), ["class integers"]);
+    assert_eq!(story.machine.hello().class, Some(class));
 }
 
 #[test]
@@ -325,6 +341,16 @@ fn orders_that_end_a_worker() {
     assert_eq!(words(story.machine.trained(refused)), ["failed: loading the base: no such base", "exit 78"]);
     let panicked = Report::Panicked("shape".to_owned());
     assert_eq!(words(story.machine.trained(panicked)), ["failed: the trainer panicked: shape", "exit 101"]);
+}
+
+#[test]
+fn a_ready_worker_folds_the_state_before_the_step_again() {
+    let mut story = Story::ready();
+    assert_eq!(story.order(Order::Recheck(polya_proto::v1::Recheck {})), ["job folding the state again"]);
+    let found = Idle { step: 0, state_digest: STATE[0].to_vec() };
+    let effects = story.machine.trained(Report::Rechecked(found.clone()));
+    assert!(matches!(&effects[..], [Effect::Send(Message::Rechecked(said))] if *said == found));
+    assert!(story.machine.hello().ready.is_some(), "R4: it stays ready");
 }
 
 #[test]

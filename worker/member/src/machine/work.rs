@@ -179,6 +179,7 @@ impl Machine {
                     state_digest: shadow.state_digest.to_vec(),
                     table: reduce.table,
                     gradient_norm_bits: shadow.gradient_norm.to_bits(),
+                    own_digest: shadow.own_digest,
                 };
                 self.phase = Phase::Ready(work, ready.clone());
                 vec![Effect::Send(Message::Ready(ready))]

@@ -37,12 +37,12 @@ impl Seat {
         self.orders.send(Ok(CoordinatorMessage { body: Some(order) })).await.unwrap();
     }
 
-    /// The next message but heartbeats; none at the end of the stream.
+    /// The next message but heartbeats and the class; none at the end of the stream.
     pub async fn hear(&mut self) -> Option<Message> {
         loop {
             let message = tokio::time::timeout(PATIENCE, self.messages.next()).await.expect("a message in time");
             match message {
-                Some(Ok(WorkerMessage { body: Some(Message::Heartbeat(_)) })) => {}
+                Some(Ok(WorkerMessage { body: Some(Message::Heartbeat(_) | Message::Class(_)) })) => {}
                 Some(Ok(message)) => return message.body,
                 Some(Err(_)) | None => return None,
             }
@@ -134,6 +134,7 @@ pub fn table(rows: &[(&str, &[Done])]) -> Vec<OwnedMicrobatch> {
         worker: worker.to_owned(),
         digest: done.digest,
         statistics: done.statistics.clone(),
+        second_worker: String::new(),
     };
     rows.iter().flat_map(|(worker, all)| all.iter().map(move |done| row(worker, done))).collect()
 }
@@ -324,6 +325,10 @@ impl Coordinator for Service {
     async fn get_state(&self, _request: Request<GetStateRequest>) -> Result<Response<Chunks>, Status> {
         let chunks = self.checkpoint.lock().unwrap().clone().ok_or_else(|| Status::not_found("no such checkpoint"))?;
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks.into_iter().map(Ok)))))
+    }
+
+    async fn scale(&self, _request: Request<ScaleRequest>) -> Result<Response<ScaleReply>, Status> {
+        Err(Status::unimplemented("not part of these stories"))
     }
 
     async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
