@@ -17,6 +17,7 @@ impl Files for Builtin {
             "generation_config.json" => include_bytes!("../../base/generation_config.json"),
             "model.safetensors" => include_bytes!("../../base/model.safetensors"),
             "tokenizer.json" => include_bytes!("../../base/tokenizer.json"),
+            "tokenizer_config.json" => include_bytes!("../../base/tokenizer_config.json"),
             _ => return Ok(None),
         };
         Ok(Some(bytes.to_vec()))

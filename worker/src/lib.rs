@@ -11,6 +11,7 @@ pub mod ffi;
 pub mod formats;
 pub mod generate;
 pub mod import;
+pub mod logits;
 pub mod model;
 pub mod pretrain;
 pub mod quantization;

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use polya_proto::exit;
 use worker::cli::bench::{BenchArgs, bench};
+use worker::cli::UsageError;
 use worker::cli::generate::{GenerateArgs, generate};
 use worker::cli::import::{ImportArgs, import};
 use worker::cli::join::{JoinArgs, join};
+use worker::cli::logits::{LogitsArgs, logits};
 use worker::cli::pretrain::{PretrainArgs, pretrain};
 use worker::cli::solve::{SolveArgs, solve};
 use worker::formats::huggingface::LoadError;
@@ -35,6 +37,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Measure the training step, generation or the all-reduce on this machine.
     Bench(BenchArgs),
+    /// Write logits, and gradients of the adapters, of given token ids.
+    Logits(LogitsArgs),
     /// Make a Hugging Face directory from a GGUF file.
     Import(ImportArgs),
     /// Make the built-in base: train a small Qwen2 from scratch on synthesized problems.
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Some(Command::Solve(args)) => solve(args),
         Some(Command::Generate(args)) => generate(args),
         Some(Command::Bench(args)) => bench(args),
+        Some(Command::Logits(args)) => logits(args),
         Some(Command::Import(args)) => import(args),
         Some(Command::Pretrain(args)) => pretrain(args),
         None => join(&arguments.join, Box::new(LibtorchFactory)).map(|never| match never {}),
@@ -67,7 +72,8 @@ fn exit_code(error: &anyhow::Error, joining: bool) -> u8 {
     let missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
     let path = error.chain().any(|cause| {
         let load = cause.downcast_ref::<LoadError>();
-        matches!(load, Some(LoadError::Read { error, .. }) if missing(error))
+        cause.is::<UsageError>()
+            || matches!(load, Some(LoadError::Read { error, .. }) if missing(error))
             || matches!(cause.downcast_ref::<ImportError>(), Some(ImportError::Io { error, .. }) if missing(error))
             || cause.downcast_ref::<std::io::Error>().is_some_and(missing)
     });

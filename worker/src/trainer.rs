@@ -61,6 +61,13 @@ pub fn processor() -> String {
     model.unwrap_or("an unknown processor").to_owned()
 }
 
+/// How the settings want the base held.
+fn quantisation(settings: &Settings) -> Result<Quantisation, TrainerError> {
+    let name = &settings.quantisation;
+    let refused = || TrainerError::Refused(format!("quantisation `{name}` is not nf4 or none"));
+    Quantisation::of_name(name).ok_or_else(refused)
+}
+
 /// Model, adapters and the exact sum of one worker.
 pub struct LibtorchTrainer {
     settings: Settings,
@@ -87,12 +94,7 @@ impl LibtorchTrainer {
                 format!("worker.device = {}: this build computes on CPUs only; set worker.device=cpu", settings.device);
             return Err(refused(reason));
         }
-        let quantisation = match settings.quantisation.as_str() {
-            "nf4" => Quantisation::Nf4,
-            "none" => Quantisation::None,
-            other => return Err(refused(format!("quantisation `{other}` is not nf4 or none"))),
-        };
-        let base = load_base(&settings.base_path, quantisation).map_err(|error| refused(error.to_string()))?;
+        let base = load_base(&settings.base_path, quantisation(settings)?).map_err(|error| refused(error.to_string()))?;
         Self::on(base, settings)
     }
 
@@ -143,8 +145,12 @@ impl LibtorchTrainer {
 
     fn files(&self, state: &TrainingState) -> Result<StateFiles, TrainerError> {
         let base = if self.settings.base_path.is_empty() { builtin::NAME } else { &self.settings.base_path };
-        let description =
-            Description { base: base.to_owned(), dropout: self.settings.adapter_dropout, verify: self.tags[3].clone() };
+        let description = Description {
+            base: base.to_owned(),
+            quantisation: quantisation(&self.settings)?,
+            dropout: self.settings.adapter_dropout,
+            verify: self.tags[3].clone(),
+        };
         peft::write(&self.layout, &description, state).map_err(|error| TrainerError::Fatal(error.to_string()))
     }
 

@@ -6,40 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use polya_datasets::tokens;
 
+use super::model::ModelArgs;
 use crate::adapters::LoraSet;
-use crate::formats::huggingface::{Pretrained, Quantisation};
-use crate::formats::peft;
+use crate::formats::huggingface::Pretrained;
 use crate::generate::{AdapterSource, Request, Sampling, generate as continuations};
-use crate::trainer::load_base;
-
-/// A model with its adapters.
-#[derive(Debug, Clone, clap::Args)]
-pub struct ModelArgs {
-    /// Hugging Face directory of a Qwen2 or Llama model, or `builtin`.
-    #[arg(long, value_name = "DIR")]
-    pub model: String,
-    /// Folder with reasoning/ and/or verification/, or one PEFT folder.
-    #[arg(long, value_name = "DIR")]
-    pub adapters: Option<PathBuf>,
-    /// How the base's projections are held.
-    #[arg(long, value_parser = ["nf4", "none"], default_value = "none")]
-    pub quant: String,
-    /// Threads of libtorch.
-    #[arg(long, default_value_t = 1)]
-    pub threads: i32,
-}
-
-impl ModelArgs {
-    /// Loads both.
-    pub fn load(&self) -> Result<(Pretrained, Option<LoraSet>)> {
-        tch::set_num_threads(self.threads);
-        let quantisation = if self.quant == "nf4" { Quantisation::Nf4 } else { Quantisation::None };
-        let base = load_base(&self.model, quantisation)?;
-        let load = |path: &PathBuf| peft::load_directory(path, &base.model.config);
-        let adapters = self.adapters.as_ref().map(load).transpose()?;
-        Ok((base, adapters))
-    }
-}
 
 /// What `worker generate` takes.
 #[derive(Debug, Clone, clap::Args)]

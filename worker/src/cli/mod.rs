@@ -4,5 +4,12 @@ pub mod bench;
 pub mod generate;
 pub mod import;
 pub mod join;
+pub mod logits;
+pub mod model;
 pub mod pretrain;
 pub mod solve;
+
+/// Something that the command line or a path can put right: exit 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);

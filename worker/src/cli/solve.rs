@@ -4,7 +4,8 @@ use anyhow::Result;
 use polya_datasets::tokens;
 use polya_datasets::trajectory::prompt;
 
-use super::generate::{ModelArgs, continue_all, decode};
+use super::generate::{continue_all, decode};
+use super::model::ModelArgs;
 use crate::generate::Sampling;
 
 /// What `worker solve` takes.

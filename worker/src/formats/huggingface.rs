@@ -9,6 +9,8 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
+use super::bitsandbytes;
+use super::safetensors::{Entry, Writer};
 use crate::model::transformer::{Layer, Projection};
 use crate::model::{FrozenWeight, ModelConfig, ProjectionKind, Site, Transformer};
 use crate::quantization::Nf4Weight;
@@ -41,6 +43,21 @@ pub enum Quantisation {
     None,
     /// NF4 with double quantisation.
     Nf4,
+}
+
+impl Quantisation {
+    /// `nf4` or `none`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quantisation::None => "none",
+            Quantisation::Nf4 => "nf4",
+        }
+    }
+
+    /// The one with this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Quantisation::None, Quantisation::Nf4].into_iter().find(|quantisation| quantisation.name() == name)
+    }
 }
 
 /// A model with its tokenizer.
@@ -127,11 +144,10 @@ fn content(files: &impl Files, name: &str, reason: impl ToString) -> LoadError {
 
 /// Loads model and tokenizer.
 pub fn load(files: &impl Files, quantisation: Quantisation) -> Result<Pretrained, LoadError> {
-    let config = ModelConfig::parse(&required(files, "config.json")?).map_err(|e| content(files, "config.json", e))?;
     let tokenizer = Tokenizer::from_bytes(required(files, "tokenizer.json")?)
         .map_err(|error| content(files, "tokenizer.json", error))?;
     let stop = stop_tokens(files)?;
-    let model = load_model(files, config, quantisation)?;
+    let model = load_model(files, quantisation)?;
     if tokenizer.get_vocab_size(true) as i64 > model.config.vocabulary {
         return Err(content(files, "tokenizer.json", "it has more tokens than the model's embedding has rows"));
     }
@@ -157,7 +173,9 @@ fn stop_tokens(files: &impl Files) -> Result<Vec<u32>, LoadError> {
     Ok(vec![])
 }
 
-fn load_model(files: &impl Files, config: ModelConfig, quantisation: Quantisation) -> Result<Transformer, LoadError> {
+/// Loads the model alone.
+pub fn load_model(files: &impl Files, quantisation: Quantisation) -> Result<Transformer, LoadError> {
+    let config = ModelConfig::parse(&required(files, "config.json")?).map_err(|e| content(files, "config.json", e))?;
     let shards = shards(files)?;
     let mut weights = BTreeMap::new();
     for (shard, bytes) in &shards {
@@ -179,14 +197,24 @@ fn load_model(files: &impl Files, config: ModelConfig, quantisation: Quantisatio
         // Embedding and head stay as they are, rows are cast when they are used; the rest is small or quantised.
         Ok(if EMBEDDINGS.contains(&name) { tensor } else { tensor.to_kind(Kind::Float) })
     };
-    build(config, quantisation, take)
+    // What is four bits wide in the files stays so, whatever was asked for: there is nothing else in them.
+    let packed = |name: &str, shape: &[i64]| match weights.get(name) {
+        Some((shard, packed)) if packed.dtype() == Dtype::U8 => {
+            let part = |part: &str| weights.get(&format!("{name}.{part}")).map(|(_, view)| view);
+            let weight = bitsandbytes::weight(packed, part, shape);
+            weight.map(Some).map_err(|reason| content(files, shard, format!("tensor `{name}`: {reason}")))
+        }
+        _ => Ok(None),
+    };
+    build(config, quantisation, packed, take)
 }
 
 /// Makes a model of tensors that are asked for by name and shape, one after the other; a projection is quantised
-/// before the next one is asked for.
+/// before the next one is asked for. `packed` gives those that are packed already.
 pub(crate) fn build<E>(
     config: ModelConfig,
     quantisation: Quantisation,
+    packed: impl Fn(&str, &[i64]) -> Result<Option<FrozenWeight>, E>,
     mut take: impl FnMut(&str, &[i64]) -> Result<Tensor, E>,
 ) -> Result<Transformer, E> {
     let c = config.hidden;
@@ -196,10 +224,11 @@ pub(crate) fn build<E>(
         for kind in ProjectionKind::ALL {
             let site = Site { layer: index, kind };
             let (input, output) = config.projection_shape(kind);
-            let weight = take(&format!("{}.weight", site.name()), &[output, input])?;
-            let weight = match quantisation {
-                Quantisation::None => FrozenWeight::Dense(weight),
-                Quantisation::Nf4 => FrozenWeight::Nf4(Nf4Weight::quantise(&weight)),
+            let name = format!("{}.weight", site.name());
+            let weight = match (packed(&name, &[output, input])?, quantisation) {
+                (Some(weight), _) => weight,
+                (None, Quantisation::None) => FrozenWeight::Dense(take(&name, &[output, input])?),
+                (None, Quantisation::Nf4) => FrozenWeight::Nf4(Nf4Weight::quantise(&take(&name, &[output, input])?)),
             };
             let has_bias = match kind {
                 ProjectionKind::Query | ProjectionKind::Key | ProjectionKind::Value => config.qkv_bias,
@@ -285,22 +314,15 @@ pub fn named_tensors(model: &Transformer) -> BTreeMap<String, Tensor> {
 }
 
 /// The bytes of a safetensors file of fp16 (`half`) or fp32 tensors.
-pub fn safetensors_bytes(tensors: &BTreeMap<String, Tensor>, half: bool) -> Result<Vec<u8>, String> {
+pub fn safetensors_bytes(tensors: &BTreeMap<String, Tensor>, half: bool) -> std::io::Result<Vec<u8>> {
     let (kind, dtype) = if half { (Kind::Half, Dtype::F16) } else { (Kind::Float, Dtype::F32) };
-    let mut data: Vec<(&String, Vec<usize>, Vec<u8>)> = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let tensor = tensor.to_device(Device::Cpu).to_kind(kind).contiguous();
-        let mut bytes = vec![0u8; tensor.numel() * kind.elt_size_in_bytes()];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel()).map_err(|error| error.to_string())?;
-        data.push((name, tensor.size().iter().map(|n| *n as usize).collect(), bytes));
+    let entries: Vec<Entry> =
+        tensors.iter().map(|(name, tensor)| Entry::new(name.as_str(), dtype, &tensor.size())).collect();
+    let mut writer = Writer::new(vec![], &[], &entries)?;
+    for tensor in tensors.values() {
+        writer.write_tensor(tensor, kind)?;
     }
-    let mut views = Vec::with_capacity(data.len());
-    for (name, shape, bytes) in &data {
-        let view = TensorView::new(dtype, shape.clone(), bytes).map_err(|error| error.to_string())?;
-        views.push((name.as_str(), view));
-    }
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())
+    Ok(writer.finish()?.0)
 }
 
 /// Writes a directory that [`load`] and transformers read.
@@ -317,8 +339,8 @@ pub fn save_directory(
     };
     std::fs::create_dir_all(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
     let wrong = |name: &str, reason: String| LoadError::Content { path: path.join(name), reason };
-    let weights =
-        safetensors_bytes(&named_tensors(model), half).map_err(|reason| wrong("model.safetensors", reason))?;
+    let weights = safetensors_bytes(&named_tensors(model), half)
+        .map_err(|error| wrong("model.safetensors", error.to_string()))?;
     let json = tokenizer.to_string(true).map_err(|error| wrong("tokenizer.json", error.to_string()))?;
     write("model.safetensors", &weights)?;
     write("tokenizer.json", json.as_bytes())?;

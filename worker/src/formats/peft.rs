@@ -1,18 +1,23 @@
 //! Adapters as PEFT folders, the optimiser's moments beside them. Source: peft's `tuners/lora`.
 
-use std::path::Path;
-
 use polya_datasets::tokens::Tag;
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use worker_member::trainer::StateFiles;
 
-use crate::adapters::{Layout, LoraSet, NAMES, Slot};
-use crate::model::{ModelConfig, ProjectionKind};
+use super::huggingface::Quantisation;
+use super::safetensors::{Entry, Writer};
+use crate::adapters::{Layout, NAMES, Slot};
+use crate::model::ProjectionKind;
 use crate::step::optimiser::TrainingState;
 
 /// Name of the file with the moments.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// Metadata of adapter_model.safetensors: how the base was held in training. PEFT reads no metadata, and warns of keys
+/// in adapter_config.json that it does not know.
+pub const QUANTISATION: &str = "polya.quantisation";
+
+/// Name, shape and numbers of a tensor.
+type Named<'a> = (String, Vec<i64>, &'a [f32]);
 
 /// A state or an adapter folder that cannot be used; names the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +38,8 @@ fn error(file: &str, reason: impl ToString) -> PeftError {
 pub struct Description {
     /// `base_model_name_or_path`.
     pub base: String,
+    /// How the base was held in training.
+    pub quantisation: Quantisation,
     /// Dropout in training.
     pub dropout: f64,
     /// The VERIFY tag: the verification adapter is what PEFT calls an activated LoRA.
@@ -50,9 +57,10 @@ pub fn write(layout: &Layout, description: &Description, state: &TrainingState) 
     let mut files = StateFiles::new();
     for (adapter, name) in NAMES.iter().enumerate().take(layout.adapters) {
         let slots: Vec<&Slot> = layout.slots.iter().filter(|slot| slot.adapter == adapter).collect();
-        let tensors = slots.iter().map(|slot| (key(slot), slot.shape.to_vec(), &state.parameters[slot.range.clone()]));
+        let tensors: Vec<Named> =
+            slots.iter().map(|slot| (key(slot), slot.shape.to_vec(), &state.parameters[slot.range.clone()])).collect();
         let file = format!("{name}/adapter_model.safetensors");
-        let bytes = tensor_file(&file, tensors)?;
+        let bytes = tensor_file(&file, &[(QUANTISATION, description.quantisation.name())], &tensors)?;
         let config = adapter_config(layout, description, adapter == 1);
         files.push((format!("{name}/adapter_config.json"), format!("{config:#}\n").into_bytes()));
         files.push((file, bytes));
@@ -64,7 +72,7 @@ pub fn write(layout: &Layout, description: &Description, state: &TrainingState) 
         ("second_moment".to_owned(), count, &state.second[..]),
         ("step".to_owned(), vec![2], &step[..]),
     ];
-    files.push((OPTIMIZER.to_owned(), tensor_file(OPTIMIZER, tensors.into_iter())?));
+    files.push((OPTIMIZER.to_owned(), tensor_file(OPTIMIZER, &[], &tensors)?));
     Ok(files)
 }
 
@@ -87,23 +95,18 @@ fn adapter_config(layout: &Layout, description: &Description, activated: bool) -
     config
 }
 
-fn tensor_file<'a>(
-    file: &str,
-    tensors: impl Iterator<Item = (String, Vec<i64>, &'a [f32])>,
-) -> Result<Vec<u8>, PeftError> {
-    let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .map(|(name, shape, values)| {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            (name, shape.into_iter().map(|n| n as usize).collect(), bytes)
-        })
-        .collect();
-    let mut views = Vec::with_capacity(data.len());
-    for (name, shape, bytes) in &data {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|reason| error(file, reason))?;
-        views.push((name.as_str(), view));
-    }
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).map_err(|reason| error(file, reason))
+fn tensor_file(file: &str, metadata: &[(&str, &str)], tensors: &[Named]) -> Result<Vec<u8>, PeftError> {
+    let write = || {
+        let entries: Vec<Entry> =
+            tensors.iter().map(|(name, shape, _)| Entry::new(name.as_str(), Dtype::F32, shape)).collect();
+        let mut writer = Writer::new(vec![], metadata, &entries)?;
+        for (_, _, values) in tensors {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            writer.write(&bytes)?;
+        }
+        Ok(writer.finish()?.0)
+    };
+    write().map_err(|reason: std::io::Error| error(file, reason))
 }
 
 /// Reads a state's files back.
@@ -139,58 +142,4 @@ fn copy(file: &str, tensors: &SafeTensors, name: &str, into: &mut [f32]) -> Resu
         *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     }
     Ok(())
-}
-
-/// Loads adapters for use: a folder with `reasoning/` and/or `verification/`, or one PEFT folder.
-pub fn load_directory(path: &Path, config: &ModelConfig) -> Result<LoraSet, PeftError> {
-    let is_folder = |folder: &Path| folder.join("adapter_config.json").is_file();
-    let folders = NAMES.map(|name| path.join(name));
-    let found: Vec<(usize, &Path)> = match is_folder(path) {
-        true => vec![(usize::from(is_activated(path)?), path)],
-        false => folders.iter().enumerate().filter(|(_, f)| is_folder(f)).map(|(i, f)| (i, f.as_path())).collect(),
-    };
-    let Some((_, first)) = found.first() else {
-        return Err(error(
-            &path.display().to_string(),
-            "no adapter_config.json here, in reasoning/ or in verification/",
-        ));
-    };
-    let json = config_of(first)?;
-    let rank = json["r"].as_i64().filter(|r| *r > 0).ok_or_else(|| error(&name_of(first), "`r` is missing"))?;
-    let alpha = json["lora_alpha"].as_f64().unwrap_or(rank as f64);
-    for (_, folder) in &found {
-        let other = config_of(folder)?;
-        if other["r"].as_i64() != Some(rank) || other["lora_alpha"].as_f64().unwrap_or(rank as f64) != alpha {
-            return Err(error(&name_of(folder), "both adapters must have the same `r` and `lora_alpha`"));
-        }
-        if ["use_rslora", "use_dora"].iter().any(|flag| other[*flag] == true) {
-            return Err(error(&name_of(folder), "rsLoRA and DoRA are not served"));
-        }
-    }
-    let layout = Layout::new(config, rank, alpha, found.iter().any(|(adapter, _)| *adapter == 1));
-    let mut values = vec![0f32; layout.parameters()];
-    for (adapter, folder) in found {
-        let file = folder.join("adapter_model.safetensors");
-        let name = file.display().to_string();
-        let bytes = std::fs::read(&file).map_err(|reason| error(&name, reason))?;
-        let parsed = SafeTensors::deserialize(&bytes).map_err(|reason| error(&name, reason))?;
-        for slot in layout.slots.iter().filter(|slot| slot.adapter == adapter) {
-            copy(&name, &parsed, &key(slot), &mut values[slot.range.clone()])?;
-        }
-    }
-    Ok(LoraSet::new(layout, &values, false))
-}
-
-fn name_of(folder: &Path) -> String {
-    folder.join("adapter_config.json").display().to_string()
-}
-
-fn config_of(folder: &Path) -> Result<serde_json::Value, PeftError> {
-    let name = name_of(folder);
-    let bytes = std::fs::read(&name).map_err(|reason| error(&name, reason))?;
-    serde_json::from_slice(&bytes).map_err(|reason| error(&name, reason))
-}
-
-fn is_activated(folder: &Path) -> Result<bool, PeftError> {
-    Ok(config_of(folder)?.get("alora_invocation_tokens").is_some_and(|tokens| !tokens.is_null()))
 }

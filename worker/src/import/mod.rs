@@ -4,8 +4,9 @@
 
 mod config;
 pub mod gguf;
+pub(crate) mod names;
 mod tensors;
-mod tokenizer;
+pub(crate) mod tokenizer;
 
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,16 @@
 //! Tensors to fp16 safetensors, one at a time: header first, then each tensor as it is decoded.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::Path;
 
 use half::{bf16, f16};
+use safetensors::Dtype;
 
 use super::gguf::{Gguf, Kind, TensorInfo};
-use crate::model::{ModelConfig, ProjectionKind, Site};
+use super::names::{Name, names, unpermuted};
+use crate::formats::safetensors::{Entry, Writer};
+use crate::model::ModelConfig;
 
 /// Why the file was not written.
 #[derive(Debug)]
@@ -22,102 +25,31 @@ impl From<std::io::Error> for WriteError {
     }
 }
 
-/// GGUF's name of a projection.
-fn short(kind: ProjectionKind) -> &'static str {
-    match kind {
-        ProjectionKind::Query => "attn_q",
-        ProjectionKind::Key => "attn_k",
-        ProjectionKind::Value => "attn_v",
-        ProjectionKind::Output => "attn_output",
-        ProjectionKind::Gate => "ffn_gate",
-        ProjectionKind::Up => "ffn_up",
-        ProjectionKind::Down => "ffn_down",
-    }
-}
-
-/// Hugging Face's name, GGUF's name, shape, and heads whose rows the converter permuted (0: none).
-fn names(config: &ModelConfig) -> Vec<(String, String, Vec<usize>, usize)> {
-    let size = |n: i64| n as usize;
-    let hidden = size(config.hidden);
-    let mut names = vec![
-        (
-            "model.embed_tokens.weight".to_owned(),
-            "token_embd.weight".to_owned(),
-            vec![size(config.vocabulary), hidden],
-            0,
-        ),
-        ("model.norm.weight".to_owned(), "output_norm.weight".to_owned(), vec![hidden], 0),
-    ];
-    if !config.tied {
-        names.push(("lm_head.weight".to_owned(), "output.weight".to_owned(), vec![size(config.vocabulary), hidden], 0));
-    }
-    for layer in 0..config.layers {
-        for (module, short) in [("input_layernorm", "attn_norm"), ("post_attention_layernorm", "ffn_norm")] {
-            let names_of = (format!("model.layers.{layer}.{module}.weight"), format!("blk.{layer}.{short}.weight"));
-            names.push((names_of.0, names_of.1, vec![hidden], 0));
-        }
-        for kind in ProjectionKind::ALL {
-            let (input, output) = config.projection_shape(kind);
-            let module = Site { layer, kind }.name();
-            let heads = match (config.model_type.as_str(), kind) {
-                ("llama", ProjectionKind::Query) => size(config.heads),
-                ("llama", ProjectionKind::Key) => size(config.kv_heads),
-                _ => 0,
-            };
-            let gguf = format!("blk.{layer}.{}", short(kind));
-            names.push((format!("{module}.weight"), format!("{gguf}.weight"), vec![size(output), size(input)], heads));
-            let biased = matches!(kind, ProjectionKind::Query | ProjectionKind::Key | ProjectionKind::Value);
-            if config.qkv_bias && biased {
-                names.push((format!("{module}.bias"), format!("{gguf}.bias"), vec![size(output)], 0));
-            }
-        }
-    }
-    names
-}
-
 /// Writes model.safetensors; gives its size.
 pub(super) fn write(gguf: &Gguf, config: &ModelConfig, path: &Path) -> Result<u64, WriteError> {
     let names = names(config);
-    let mut header = serde_json::json!({ "__metadata__": { "format": "pt" } });
-    let mut end = 0usize;
-    for (name, source, shape, _) in &names {
+    let mut entries = Vec::with_capacity(names.len());
+    for Name { hugging_face, gguf: source, shape, .. } in &names {
         let tensor =
             gguf.tensors.get(source).ok_or_else(|| WriteError::Content(format!("tensor `{source}` is missing")))?;
         if tensor.shape != *shape {
             let reason = format!("tensor `{source}` has shape {:?}, the metadata says {shape:?}", tensor.shape);
             return Err(WriteError::Content(reason));
         }
-        let start = end;
-        end += 2 * shape.iter().product::<usize>();
-        header[name] = serde_json::json!({ "dtype": "F16", "shape": shape, "data_offsets": [start, end] });
+        entries.push(Entry { name: hugging_face.clone(), dtype: Dtype::F16, shape: shape.clone() });
     }
-    let mut header = header.to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = BufWriter::new(File::create(path)?);
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(&header)?;
-    for (_, source, shape, heads) in &names {
+    let mut writer = Writer::new(BufWriter::new(File::create(path)?), &[], &entries)?;
+    for Name { gguf: source, shape, heads, .. } in &names {
         let mut values = decode(&gguf.tensors[source]);
         if *heads > 0 {
             values = unpermuted(&values, *heads, shape[0], shape[1]);
         }
         let bytes: Vec<u8> = values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
-        file.write_all(&bytes)?;
+        writer.write(&bytes)?;
     }
+    let (file, size) = writer.finish()?;
     file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-    Ok((8 + header.len() + end) as u64)
-}
-
-/// llama.cpp's converter turns each head's rows from (half, pair) to (pair, half); this turns them back.
-pub(super) fn unpermuted(values: &[f32], heads: usize, rows: usize, columns: usize) -> Vec<f32> {
-    let half = rows / heads / 2;
-    let mut back = vec![0f32; values.len()];
-    for (row, to) in back.chunks_exact_mut(columns).enumerate() {
-        let (head, within) = (row / (2 * half), row % (2 * half));
-        let from = head * 2 * half + (within % half) * 2 + within / half;
-        to.copy_from_slice(&values[from * columns..(from + 1) * columns]);
-    }
-    back
+    Ok(size)
 }
 
 /// A tensor's values.

@@ -6,66 +6,11 @@ use half::f16;
 use tch::Kind as TensorKind;
 
 use super::gguf::{Gguf, Kind, TensorInfo};
-use super::tensors::{decode, unpermuted};
+use super::names::{permuted, unpermuted};
+use super::tensors::decode;
 use super::{ImportError, import};
+use crate::formats::gguf_writer::{self, Header};
 use crate::formats::huggingface::{Directory, Quantisation, load, named_tensors};
-
-struct Writer {
-    metadata: Vec<u8>,
-    keys: u64,
-    table: Vec<u8>,
-    tensors: u64,
-    data: Vec<u8>,
-}
-
-impl Writer {
-    fn new() -> Self {
-        Writer { metadata: vec![], keys: 0, table: vec![], tensors: 0, data: vec![] }
-    }
-
-    fn text(to: &mut Vec<u8>, text: &str) {
-        to.extend((text.len() as u64).to_le_bytes());
-        to.extend(text.as_bytes());
-    }
-
-    fn key(&mut self, key: &str, kind: u32, value: &[u8]) {
-        Self::text(&mut self.metadata, key);
-        self.metadata.extend(kind.to_le_bytes());
-        self.metadata.extend(value);
-        self.keys += 1;
-    }
-
-    fn string(&mut self, key: &str, value: &str) {
-        let mut bytes = vec![];
-        Self::text(&mut bytes, value);
-        self.key(key, 8, &bytes);
-    }
-
-    fn strings(&mut self, key: &str, values: &[String]) {
-        let mut bytes = [8u32.to_le_bytes().to_vec(), (values.len() as u64).to_le_bytes().to_vec()].concat();
-        values.iter().for_each(|value| Self::text(&mut bytes, value));
-        self.key(key, 9, &bytes);
-    }
-
-    fn tensor(&mut self, name: &str, shape: &[u64], values: &[f32]) {
-        Self::text(&mut self.table, name);
-        self.table.extend((shape.len() as u32).to_le_bytes());
-        shape.iter().rev().for_each(|size| self.table.extend(size.to_le_bytes()));
-        self.table.extend(0u32.to_le_bytes());
-        self.table.extend((self.data.len() as u64).to_le_bytes());
-        self.data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        self.data.resize(self.data.len().next_multiple_of(32), 0);
-        self.tensors += 1;
-    }
-
-    fn finish(self) -> Vec<u8> {
-        let counts = [self.tensors.to_le_bytes(), self.keys.to_le_bytes()].concat();
-        let mut bytes = [b"GGUF".to_vec(), 3u32.to_le_bytes().to_vec(), counts, self.metadata, self.table].concat();
-        bytes.resize(bytes.len().next_multiple_of(32), 0);
-        bytes.extend(self.data);
-        bytes
-    }
-}
 
 /// GPT-2's printable stand-ins for the 256 bytes, in order.
 fn byte_tokens() -> Vec<String> {
@@ -76,8 +21,8 @@ fn byte_tokens() -> Vec<String> {
 
 /// A model of one layer: hidden 8, 2 heads of width 4, 1 kv head, feed-forward 12.
 fn model(architecture: &str) -> Vec<u8> {
-    let mut writer = Writer::new();
-    writer.string("general.architecture", architecture);
+    let mut header = Header::default();
+    header.text("general.architecture", architecture);
     for (key, value) in [
         ("embedding_length", 8u32),
         ("feed_forward_length", 12),
@@ -86,21 +31,23 @@ fn model(architecture: &str) -> Vec<u8> {
         ("attention.head_count_kv", 1),
         ("context_length", 64),
     ] {
-        writer.key(&format!("{architecture}.{key}"), 4, &value.to_le_bytes());
+        header.number(&format!("{architecture}.{key}"), value);
     }
-    writer.key(&format!("{architecture}.attention.layer_norm_rms_epsilon"), 6, &1e-5f32.to_le_bytes());
-    writer.string("tokenizer.ggml.model", "gpt2");
-    writer.string("tokenizer.ggml.pre", "smollm");
+    header.float(&format!("{architecture}.attention.layer_norm_rms_epsilon"), 1e-5);
+    header.text("tokenizer.ggml.model", "gpt2");
+    header.text("tokenizer.ggml.pre", "smollm");
     let mut tokens = byte_tokens();
     tokens.extend(["ab".to_owned(), "<|end|>".to_owned()]);
-    let types: Vec<u8> = (0..tokens.len()).flat_map(|id| if id == 257 { 3i32 } else { 1 }.to_le_bytes()).collect();
-    let list = [5u32.to_le_bytes().to_vec(), (tokens.len() as u64).to_le_bytes().to_vec(), types].concat();
-    writer.strings("tokenizer.ggml.tokens", &tokens);
-    writer.strings("tokenizer.ggml.merges", &["a b".to_owned()]);
-    writer.key("tokenizer.ggml.token_type", 9, &list);
-    writer.key("tokenizer.ggml.eos_token_id", 4, &257u32.to_le_bytes());
-    let numbers = |count: u64| -> Vec<f32> { (0..count).map(|i| i as f32 / 64.0).collect() };
-    let mut tensor = |name: &str, shape: &[u64]| writer.tensor(name, shape, &numbers(shape.iter().product()));
+    header.texts("tokenizer.ggml.tokens", tokens.iter().map(String::as_str));
+    header.texts("tokenizer.ggml.merges", ["a b"].into_iter());
+    let types: Vec<i32> = (0..tokens.len()).map(|id| if id == 257 { 3 } else { 1 }).collect();
+    header.integers("tokenizer.ggml.token_type", &types);
+    header.number("tokenizer.ggml.eos_token_id", 257);
+    let mut sizes = vec![];
+    let mut tensor = |name: &str, shape: &[usize]| {
+        header.tensor(name, shape, gguf_writer::Kind::F32);
+        sizes.push(shape.iter().product::<usize>());
+    };
     tensor("token_embd.weight", &[258, 8]);
     tensor("output_norm.weight", &[8]);
     for (name, rows, columns) in [
@@ -119,7 +66,11 @@ fn model(architecture: &str) -> Vec<u8> {
     }
     tensor("blk.0.attn_norm.weight", &[8]);
     tensor("blk.0.ffn_norm.weight", &[8]);
-    writer.finish()
+    let mut writer = header.begin(vec![]).unwrap();
+    for size in sizes {
+        writer.tensor(&(0..size).map(|index| index as f32 / 64.0).collect::<Vec<_>>()).unwrap();
+    }
+    writer.finish().unwrap()
 }
 
 #[test]
@@ -151,17 +102,18 @@ fn unpermuting_undoes_the_converter() {
     let (heads, half, columns) = (3, 4, 2);
     let rows = heads * 2 * half;
     let original: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
-    let mut permuted = vec![0f32; original.len()];
+    let mut turned = vec![0f32; original.len()];
     for head in 0..heads {
         for side in 0..2 {
             for pair in 0..half {
                 let (from, to) = (head * 2 * half + side * half + pair, head * 2 * half + pair * 2 + side);
-                permuted[to * columns..(to + 1) * columns]
+                turned[to * columns..(to + 1) * columns]
                     .copy_from_slice(&original[from * columns..(from + 1) * columns]);
             }
         }
     }
-    assert_eq!(unpermuted(&permuted, heads, rows, columns), original);
+    assert_eq!(unpermuted(&turned, heads, rows, columns), original);
+    assert_eq!(permuted(&original, heads, rows, columns), turned);
 }
 
 #[test]

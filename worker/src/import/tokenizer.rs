@@ -1,6 +1,7 @@
 //! The byte-level BPE tokenizer of a GGUF as tokenizer.json.
 
 use serde_json::{Value as Json, json};
+use tokenizers::Tokenizer;
 
 use super::gguf::{Gguf, Value};
 
@@ -19,9 +20,15 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 /// Token types of GGUF: control tokens are special, user-defined ones are matched before splitting.
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
+/// A row of the embedding without a token.
+const UNUSED: i64 = 5;
 
 /// Builds the files, or says what is not served.
 pub(super) fn files(gguf: &Gguf) -> Result<TokenizerFiles, String> {
+    let end = gguf.integer("tokenizer.ggml.eos_token_id").and_then(|id| u32::try_from(id).ok());
+    if let Some(whole) = gguf.text("tokenizer.huggingface.json") {
+        return whole_file(gguf, whole, end);
+    }
     let model = gguf.text("tokenizer.ggml.model").unwrap_or("none");
     if model != "gpt2" {
         return Err(format!("its tokenizer is `{model}`; byte-level BPE (`gpt2`) is imported, sentencepiece is not"));
@@ -38,6 +45,9 @@ pub(super) fn files(gguf: &Gguf) -> Result<TokenizerFiles, String> {
     let mut added = vec![];
     for (id, token) in tokens.iter().enumerate() {
         let kind = kind_of(id);
+        if kind == UNUSED {
+            continue;
+        }
         if kind == CONTROL || kind == USER_DEFINED {
             added.push(json!({ "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": kind == CONTROL }));
@@ -46,7 +56,6 @@ pub(super) fn files(gguf: &Gguf) -> Result<TokenizerFiles, String> {
     }
     let pairs: Vec<Json> =
         merges.iter().filter_map(|merge| merge.split_once(' ')).map(|(a, b)| json!([a, b])).collect();
-    let end = gguf.integer("tokenizer.ggml.eos_token_id").and_then(|id| u32::try_from(id).ok());
     let end =
         end.filter(|id| (*id as usize) < tokens.len()).ok_or("metadata `tokenizer.ggml.eos_token_id` is missing")?;
     let end_text = tokens[end as usize];
@@ -58,13 +67,27 @@ pub(super) fn files(gguf: &Gguf) -> Result<TokenizerFiles, String> {
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
             "vocab": vocabulary, "merges": pairs },
     });
+    Ok(with_settings(gguf, tokenizer, (end, end_text), tokens.len()))
+}
+
+/// The file as its maker had it.
+fn whole_file(gguf: &Gguf, text: &str, end: Option<u32>) -> Result<TokenizerFiles, String> {
+    const KEY: &str = "tokenizer.huggingface.json";
+    let tokenizer: Tokenizer = text.parse().map_err(|error| format!("metadata `{KEY}`: {error}"))?;
+    let json = serde_json::from_str(text).map_err(|error| format!("metadata `{KEY}`: {error}"))?;
+    let end = end.and_then(|end| Some((end, tokenizer.id_to_token(end)?)));
+    let (end, end_text) = end.ok_or("metadata `tokenizer.ggml.eos_token_id` is missing")?;
+    Ok(with_settings(gguf, json, (end, &end_text), tokenizer.get_vocab_size(true)))
+}
+
+fn with_settings(gguf: &Gguf, tokenizer: Json, (end, end_text): (u32, &str), vocabulary: usize) -> TokenizerFiles {
     let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end_text,
         "clean_up_tokenization_spaces": false });
     if let Some(template) = gguf.text("tokenizer.chat_template") {
         config["chat_template"] = json!(template);
     }
     let generation = json!({ "eos_token_id": end, "do_sample": false });
-    Ok(TokenizerFiles { tokenizer, config, generation, end, vocabulary: tokens.len() })
+    TokenizerFiles { tokenizer, config, generation, end, vocabulary }
 }
 
 fn texts<'a>(gguf: &'a Gguf, key: &str) -> Result<Vec<&'a str>, String> {
@@ -90,4 +113,22 @@ fn splitting(name: &str) -> Result<(Json, Json), String> {
             return Err(format!("its pre-tokenizer is `{other}`; smollm, qwen2, llama-bpe and gpt-2 are imported"));
         }
     })
+}
+
+/// llama.cpp's name of the way in which a tokenizer.json splits texts; none where it has none.
+pub(crate) fn pre_tokenizer_name(tokenizer: &Json) -> Option<&'static str> {
+    // Where a token's offsets end does not change the tokens.
+    fn plain(json: &Json) -> Json {
+        match json {
+            Json::Object(map) => Json::Object(
+                map.iter().filter(|(key, _)| *key != "trim_offsets").map(|(k, v)| (k.clone(), plain(v))).collect(),
+            ),
+            Json::Array(list) => Json::Array(list.iter().map(plain).collect()),
+            other => other.clone(),
+        }
+    }
+    let found = (plain(&tokenizer["normalizer"]), plain(&tokenizer["pre_tokenizer"]));
+    ["smollm", "qwen2", "llama-bpe", "gpt-2"]
+        .into_iter()
+        .find(|name| splitting(name).is_ok_and(|(normalizer, split)| (plain(&normalizer), plain(&split)) == found))
 }

@@ -143,6 +143,13 @@ fn refuse_what_is_not_served(json: &Value) -> Result<(), ConfigError> {
     if json.get("mlp_bias").and_then(Value::as_bool) == Some(true) {
         return unsupported("`mlp_bias` is true; biases in the feed-forward are not served");
     }
+    if let Some(quantised) = json.get("quantization_config") {
+        let text = |key: &str| quantised.get(key).and_then(Value::as_str);
+        let four_bits = quantised.get("load_in_4bit").and_then(Value::as_bool) == Some(true);
+        if text("quant_method") != Some("bitsandbytes") || !four_bits || text("bnb_4bit_quant_type") != Some("nf4") {
+            return unsupported("`quantization_config`: bitsandbytes' 4-bit `nf4` is served, nothing else");
+        }
+    }
     let scaling = json.get("rope_scaling").or_else(|| json.get("rope_parameters")).filter(|s| !s.is_null());
     let kind = scaling.and_then(|s| s.get("rope_type").or_else(|| s.get("type"))).and_then(Value::as_str);
     if kind.is_some_and(|kind| kind != "default") {
@@ -176,6 +183,11 @@ mod tests {
             ("\"qwen2\"", "\"gemma\"", "gemma"),
             ("\"vocab_size\":100", "\"vocab\":100", "vocab_size"),
             ("\"tie_word_embeddings\"", "\"use_sliding_window\"", "use_sliding_window"),
+            (
+                "\"tie_word_embeddings\":true",
+                "\"quantization_config\":{\"quant_method\":\"gptq\"}",
+                "quantization_config",
+            ),
             ("\"rope_type\":\"default\"", "\"rope_type\":\"yarn\"", "rope scaling"),
         ] {
             let error = ModelConfig::parse(QWEN.replace(from, to).as_bytes()).unwrap_err().to_string();

@@ -59,7 +59,7 @@ pub fn random(config: ModelConfig, quantisation: Quantisation, seed: i64) -> Tra
             [] => Tensor::zeros(shape, options),
         })
     };
-    match build(config, quantisation, tensor) {
+    match build(config, quantisation, |_, _| Ok(None), tensor) {
         Ok(model) => model,
         Err(never) => match never {},
     }

@@ -43,6 +43,20 @@ mod tests {
     }
 
     #[test]
+    fn fifty_steps_are_those_of_the_parity_fixtures() {
+        const FIXTURE: &str = include_str!("../../../../worker/tests/fixtures/parity/rates.json");
+        let json: serde_json::Value = serde_json::from_str(FIXTURE).unwrap();
+        let number = |key: &str| json[key].as_f64().unwrap();
+        let rates = json["rates"].as_array().unwrap();
+        let warmup_steps = json["warmup_steps"].as_u64().unwrap();
+        let (peak, minimum, steps) = (number("peak"), number("minimum"), rates.len() as u64);
+        let rate = LearningRate { peak, minimum, warmup_steps, steps };
+        for (step, expected) in (1..).zip(rates) {
+            assert!((rate.at(step) / expected.as_f64().unwrap() - 1.0).abs() < 1e-11, "step {step}");
+        }
+    }
+
+    #[test]
     fn a_run_without_warm_up_begins_at_the_peak() {
         let rate = LearningRate { peak: 0.5, minimum: 0.0, warmup_steps: 0, steps: 10 };
         assert_eq!(rate.at(1), 0.5);

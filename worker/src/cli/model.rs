@@ -1,0 +1,44 @@
+//! The model that a command uses: a base with its adapters.
+
+use std::path::PathBuf;
+
+use crate::adapters::LoraSet;
+use crate::formats::adapter_folder::{self, AdapterFolder};
+use crate::formats::huggingface::{LoadError, Pretrained, Quantisation};
+use crate::trainer::load_base;
+
+/// A model with its adapters.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelArgs {
+    /// Hugging Face directory of a Qwen2 or Llama model, or `builtin`.
+    #[arg(long, value_name = "DIR")]
+    pub model: String,
+    /// Folder with reasoning/ and/or verification/, or one PEFT folder.
+    #[arg(long, value_name = "DIR")]
+    pub adapters: Option<PathBuf>,
+    /// How the base's projections are held [default: as when the adapters were trained, else none].
+    #[arg(long, value_parser = ["nf4", "none"])]
+    pub quant: Option<String>,
+    /// Threads of libtorch.
+    #[arg(long, default_value_t = 1)]
+    pub threads: i32,
+}
+
+impl ModelArgs {
+    /// Loads both.
+    pub fn load(&self) -> Result<(Pretrained, Option<LoraSet>), LoadError> {
+        let (base, adapters) = self.load_with_gradients(false)?;
+        Ok((base, adapters.map(|folder| folder.set)))
+    }
+
+    /// Loads both; the adapters' tensors want gradients or not.
+    pub fn load_with_gradients(&self, gradients: bool) -> Result<(Pretrained, Option<AdapterFolder>), LoadError> {
+        tch::set_num_threads(self.threads);
+        let trained_on = self.adapters.as_deref().map(adapter_folder::quantisation).transpose()?.flatten();
+        let asked = self.quant.as_deref().and_then(Quantisation::of_name);
+        let base = load_base(&self.model, asked.or(trained_on).unwrap_or(Quantisation::None))?;
+        let load = |path: &PathBuf| adapter_folder::load(path, &base.model.config, gradients);
+        let adapters = self.adapters.as_ref().map(load).transpose()?;
+        Ok((base, adapters))
+    }
+}
