@@ -82,8 +82,8 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
         "{} training samples, {} steps, {} problems and {} probes to score; run directory {}",
         data.samples.len(),
         setup.schedule.steps(),
-        data.problems.len(),
-        data.probes.len(),
+        data.bench.problems.len(),
+        data.bench.probes.len(),
         run_dir.display()
     );
     let local = if options.external { 0 } else { options.workers as usize };

@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use coordinator_core::Digest;
 use coordinator_core::plan::schedule::SampleSummary;
-use polya_datasets::plant::{kinds_of, plant, twin, verify_prompt};
+use polya_datasets::evaluation::Bench;
+use polya_datasets::plant::{kinds_of, plant};
 use polya_datasets::synthesize::{Random, STEPS, synthesize};
 use polya_datasets::tokens::{self, Sample, Tag};
-use polya_datasets::trajectory::{Trajectory, prompt};
+use polya_datasets::trajectory::Trajectory;
 use polya_datasets::{parquet, split};
 use polya_proto::v1;
 use tokenizers::Tokenizer;
@@ -33,10 +34,8 @@ pub struct RunData {
     pub holdout_ids: BTreeSet<String>,
     /// Samples for the holdout loss, packed into microbatches.
     pub holdout: Vec<Vec<v1::Sample>>,
-    /// Problems to score.
-    pub problems: Vec<Trajectory>,
-    /// Planted probes and, at the same index, their controls.
-    pub probes: Vec<(Trajectory, Trajectory)>,
+    /// What is scored.
+    pub bench: Bench,
     /// Hash of everything above that training depends on.
     pub digest: Digest,
     /// Samples left out, by reason.
@@ -90,19 +89,14 @@ pub fn load(config: &Config) -> Result<RunData> {
         .take(HOLDOUT_LOSS_SAMPLES)
         .map(to_wire)
         .collect();
-    let count = config.evaluation.samples as usize;
-    let clean = || holdout.iter().filter(|trajectory| !trajectory.corrective);
-    let problems: Vec<Trajectory> = clean().take(count).cloned().collect();
-    let pair = |t: &Trajectory| plant(t, kinds_of(t), config.run.seed).ok().map(|planted| (planted, twin(t)));
-    let probes = if count == 0 { vec![] } else { clean().filter_map(pair).take(count).collect() };
+    let bench = Bench::of_holdout(&holdout, config.evaluation.samples as usize, config.run.seed);
     Ok(RunData {
         digest: digest(&samples, &holdout),
         holdout_ids: holdout.iter().map(|t| t.id.clone()).collect(),
         holdout: pack(measured, config.batch.tokens_per_microbatch as usize),
         samples,
         summaries,
-        problems,
-        probes,
+        bench,
         rejected,
         tokenizer,
     })
@@ -214,37 +208,7 @@ fn digest(samples: &[v1::Sample], holdout: &[Trajectory]) -> Digest {
     Digest::of(&bytes)
 }
 
-/// One set of prompts that are generated together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PromptSet {
-    /// Problems, from the question on.
-    Problem,
-    /// Probes, from VERIFY on.
-    Probe,
-    /// Controls, from VERIFY on.
-    Control,
-}
-
-impl PromptSet {
-    /// Name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            PromptSet::Problem => "problem",
-            PromptSet::Probe => "probe",
-            PromptSet::Control => "control",
-        }
-    }
-}
-
 impl RunData {
-    /// All prompts of an evaluation: set, index in the set, text.
-    pub fn prompts(&self) -> Vec<(PromptSet, usize, String)> {
-        let problems = self.problems.iter().enumerate().map(|(i, t)| (PromptSet::Problem, i, prompt(&t.question)));
-        let probes = self.probes.iter().enumerate().map(|(i, (t, _))| (PromptSet::Probe, i, verify_prompt(t)));
-        let controls = self.probes.iter().enumerate().map(|(i, (_, t))| (PromptSet::Control, i, verify_prompt(t)));
-        problems.chain(probes).chain(controls).collect()
-    }
-
     /// Token ids of a text.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
         Ok(tokens::ids(&self.tokenizer, text)?)

@@ -4,6 +4,7 @@ pub mod arithmetic;
 pub mod cli;
 pub mod compose;
 pub mod contamination;
+pub mod evaluation;
 pub mod graph;
 pub mod parquet;
 pub mod plant;

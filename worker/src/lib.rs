@@ -7,6 +7,7 @@ pub mod builtin;
 pub mod cli;
 pub mod collectives;
 mod cpu;
+pub mod evaluate;
 pub mod ffi;
 pub mod formats;
 pub mod generate;

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use polya_datasets::parquet::ParquetError;
 use polya_proto::exit;
 use worker::cli::bench::{BenchArgs, bench};
 use worker::cli::UsageError;
+use worker::cli::evaluate::{EvaluateArgs, evaluate};
 use worker::cli::generate::{GenerateArgs, generate};
 use worker::cli::import::{ImportArgs, import};
 use worker::cli::join::{JoinArgs, join};
@@ -33,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Solve one question and print the four stages.
     Solve(SolveArgs),
+    /// Score a model on a file of trajectories.
+    Evaluate(EvaluateArgs),
     /// Continue the prompts of a JSON Lines file.
     Generate(GenerateArgs),
     /// Measure the training step, generation or the all-reduce on this machine.
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match &arguments.command {
         Some(Command::Solve(args)) => solve(args),
+        Some(Command::Evaluate(args)) => evaluate(args),
         Some(Command::Generate(args)) => generate(args),
         Some(Command::Bench(args)) => bench(args),
         Some(Command::Logits(args)) => logits(args),
@@ -75,6 +80,7 @@ fn exit_code(error: &anyhow::Error, joining: bool) -> u8 {
         cause.is::<UsageError>()
             || matches!(load, Some(LoadError::Read { error, .. }) if missing(error))
             || matches!(cause.downcast_ref::<ImportError>(), Some(ImportError::Io { error, .. }) if missing(error))
+            || matches!(cause.downcast_ref::<ParquetError>(), Some(ParquetError::Io { error, .. }) if missing(error))
             || cause.downcast_ref::<std::io::Error>().is_some_and(missing)
     });
     if joining || path { exit::USAGE as u8 } else { 1 }

@@ -23,6 +23,17 @@ pub struct Figure {
     pub n: u64,
 }
 
+impl std::fmt::Display for Figure {
+    /// ` 82.7 % [ 78.0,  86.5] n=300`, or `-` without anything to rest on.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Figure { value: Some(value), low: Some(low), high: Some(high), n } = self else {
+            return formatter.pad("-");
+        };
+        let text = format!("{:5.1} % [{:5.1}, {:5.1}] n={n}", 100.0 * value, 100.0 * low, 100.0 * high);
+        formatter.pad(&text)
+    }
+}
+
 /// The share `hits / n` with its Wilson interval (Wilson 1927). More hits than n count as n.
 pub fn share(hits: u64, n: u64) -> Figure {
     if n == 0 {

@@ -24,6 +24,29 @@ pub struct Summary {
     pub per_stage_accuracy: StageFigures,
 }
 
+impl Summary {
+    /// Every figure with its name for people, in the order of reports.
+    pub fn figures(&self) -> [(&'static str, Figure); 14] {
+        let (svr, stages) = (&self.svr, &self.per_stage_accuracy);
+        [
+            ("accuracy", self.accuracy),
+            ("RFS (faithfulness)", self.rfs),
+            ("RFS-format", self.rfs_format),
+            ("SVR: correction", svr.correction),
+            ("SVR: detection", svr.detection),
+            ("SVR: false alarm", svr.false_alarm),
+            ("J = detection - false alarm", svr.j),
+            ("SVR-live: repaired", svr.live),
+            ("SVR-live: broken", svr.broken),
+            ("SVR-live: net gain", svr.net_gain),
+            ("token accuracy UNDERSTAND", stages.understand),
+            ("token accuracy PLAN", stages.plan),
+            ("token accuracy EXECUTE", stages.execute),
+            ("token accuracy VERIFY", stages.verify),
+        ]
+    }
+}
+
 /// Self-verification on probes, controls and free generation.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SvrFigures {

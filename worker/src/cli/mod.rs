@@ -1,6 +1,7 @@
 //! The commands of `worker`.
 
 pub mod bench;
+pub mod evaluate;
 pub mod generate;
 pub mod import;
 pub mod join;
