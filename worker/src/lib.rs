@@ -8,6 +8,7 @@ pub mod cli;
 pub mod collectives;
 mod cpu;
 pub mod evaluate;
+pub mod export;
 pub mod ffi;
 pub mod formats;
 pub mod generate;

@@ -8,6 +8,7 @@ use polya_proto::exit;
 use worker::cli::bench::{BenchArgs, bench};
 use worker::cli::UsageError;
 use worker::cli::evaluate::{EvaluateArgs, evaluate};
+use worker::cli::export::{ExportArgs, export};
 use worker::cli::generate::{GenerateArgs, generate};
 use worker::cli::import::{ImportArgs, import};
 use worker::cli::join::{JoinArgs, join};
@@ -41,6 +42,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Measure the training step, generation or the all-reduce on this machine.
     Bench(BenchArgs),
+    /// Write a run's model for the ecosystem: PEFT adapters, a merged model, or a GGUF.
+    Export(ExportArgs),
     /// Write logits, and gradients of the adapters, of given token ids.
     Logits(LogitsArgs),
     /// Make a Hugging Face directory from a GGUF file.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Some(Command::Generate(args)) => generate(args),
         Some(Command::Bench(args)) => bench(args),
         Some(Command::Logits(args)) => logits(args),
+        Some(Command::Export(args)) => export(args),
         Some(Command::Import(args)) => import(args),
         Some(Command::Pretrain(args)) => pretrain(args),
         None => join(&arguments.join, Box::new(LibtorchFactory)).map(|never| match never {}),

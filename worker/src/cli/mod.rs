@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod evaluate;
+pub mod export;
 pub mod generate;
 pub mod import;
 pub mod join;
