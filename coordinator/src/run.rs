@@ -227,7 +227,8 @@ fn differs(old: &Record, new: &Record) -> Option<String> {
             version(new)
         ));
     }
-    let reason = "configuration, data or base are not those the run began with; see run.toml, data.* and base.path";
+    let reason = "configuration, data, base or adapters are not those the run began with; see run.toml, data.*, base.path and \
+                  adapter.path";
     (!old.is_same_run(new)).then(|| reason.to_owned())
 }
 

@@ -64,14 +64,35 @@ pub fn open_record(config: &Config, data: &RunData, setup: &Setup) -> Result<Rec
     })
 }
 
-/// Hash of the base's configuration, tokenizer and weights; of its name where it is built in.
+/// Hash of what the run begins with: the base, and the adapters where there are some.
 fn base_digest(config: &Config) -> Result<Digest, ExitError> {
-    if config.base.path.is_empty() {
-        return Ok(Digest::of(b"built-in"));
+    let base = match config.base.path.as_str() {
+        "" => Digest::of(b"built-in"),
+        path => folder_digest("base.path", Path::new(path))?,
+    };
+    if config.adapter.path.is_empty() {
+        return Ok(base);
     }
-    let folder = Path::new(&config.base.path);
+    let adapters = Path::new(&config.adapter.path);
+    let folders = ["", "reasoning", "verification"].map(|name| adapters.join(name));
+    let mut digests = base.0.to_vec();
+    for folder in folders.iter().filter(|folder| folder.join("adapter_config.json").is_file()) {
+        digests.extend(folder_digest("adapter.path", folder)?.0);
+    }
+    if digests.len() == base.0.len() {
+        let reason = format!(
+            "adapter.path: {}: no adapter_config.json here, in reasoning/ or in verification/",
+            adapters.display()
+        );
+        return Err(ExitError::usage(anyhow::anyhow!(reason)));
+    }
+    Ok(Digest::of(&digests))
+}
+
+/// Hash of a folder's configuration, tokenizer and weights.
+fn folder_digest(key: &str, folder: &Path) -> Result<Digest, ExitError> {
     let mut names: Vec<_> = std::fs::read_dir(folder)
-        .map_err(|error| ExitError::usage(anyhow::anyhow!("base.path: {}: {error}", folder.display())))?
+        .map_err(|error| ExitError::usage(anyhow::anyhow!("{key}: {}: {error}", folder.display())))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "safetensors" || e == "json"))
         .collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::adamw::AdamW;
 use crate::adapters::{Layout, LoraSet};
 use crate::builtin::{self, Builtin};
 use crate::collectives::{Aborts, all_reduce_i32};
+use crate::formats::adapter_folder;
 use crate::formats::huggingface::{self, Directory, LoadError, Pretrained, Quantisation};
 use crate::formats::peft::{self, Description};
 use crate::generate::{AdapterSource, Request, Sampling, generate};
@@ -68,6 +69,16 @@ fn quantisation(settings: &Settings) -> Result<Quantisation, TrainerError> {
     Quantisation::of_name(name).ok_or_else(refused)
 }
 
+/// The adapters' numbers at step 0: fresh ones from the seed, over them what `adapter.path` holds.
+fn initial(layout: &Layout, settings: &Settings) -> Result<Vec<f32>, TrainerError> {
+    let mut values = layout.initial(settings.seed);
+    if !settings.adapter_path.is_empty() {
+        adapter_folder::start_from(Path::new(&settings.adapter_path), layout, &mut values)
+            .map_err(|error| TrainerError::Refused(format!("adapter.path: {error}")))?;
+    }
+    Ok(values)
+}
+
 /// Model, adapters and the exact sum of one worker.
 pub struct LibtorchTrainer {
     settings: Settings,
@@ -94,7 +105,8 @@ impl LibtorchTrainer {
                 format!("worker.device = {}: this build computes on CPUs only; set worker.device=cpu", settings.device);
             return Err(refused(reason));
         }
-        let base = load_base(&settings.base_path, quantisation(settings)?).map_err(|error| refused(error.to_string()))?;
+        let base =
+            load_base(&settings.base_path, quantisation(settings)?).map_err(|error| refused(error.to_string()))?;
         Self::on(base, settings)
     }
 
@@ -106,7 +118,7 @@ impl LibtorchTrainer {
         let rank = i64::from(settings.adapter_rank.max(1));
         let layout = Layout::new(&base.model.config, rank, settings.adapter_alpha, settings.adapter_verification);
         let names = [0, 1, 2, 3].map(|stage: usize| i64::from(tags[stage].name_token()));
-        let state = TrainingState::new(layout.initial(settings.seed));
+        let state = TrainingState::new(initial(&layout, settings)?);
         Ok(LibtorchTrainer {
             loss: Loss { label_smoothing: settings.label_smoothing, transition: settings.loss_transition, names },
             adamw: AdamW {
@@ -234,7 +246,7 @@ impl Trainer for LibtorchTrainer {
     }
 
     fn initial_state(&mut self) -> Result<StateDigest, TrainerError> {
-        let state = TrainingState::new(self.layout.initial(self.settings.seed));
+        let state = TrainingState::new(initial(&self.layout, &self.settings)?);
         self.commit(state);
         self.digest(&self.state)
     }

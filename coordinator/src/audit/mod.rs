@@ -78,7 +78,7 @@ pub(crate) fn prove(
                 Err(error) => return Ok(Err(error)),
             };
             if index == 0 && matches!(record, Record::Open { .. }) && !record.is_same_run(open) {
-                proof.faults.push("configuration, data or base are not those of the journal".to_owned());
+                proof.faults.push("configuration, data, base or adapters are not those of the journal".to_owned());
             }
             if let Some((step, state)) = auditor.take(&record) {
                 committed(step, state)?;

@@ -153,9 +153,12 @@ fn resolve(
         let value = super::flat(&config).remove(key).unwrap_or_default();
         return Err(ConfigError::Value { key: key.to_owned(), value, origin, reason: format!("must be {expected}") });
     }
-    for (key, path) in
-        [("base.path", &config.base.path), ("data.train", &config.data.train), ("data.holdout", &config.data.holdout)]
-    {
+    for (key, path) in [
+        ("base.path", &config.base.path),
+        ("adapter.path", &config.adapter.path),
+        ("data.train", &config.data.train),
+        ("data.holdout", &config.data.holdout),
+    ] {
         if !path.is_empty() && !Path::new(path).exists() {
             return Err(ConfigError::Missing { key, path: PathBuf::from(path) });
         }

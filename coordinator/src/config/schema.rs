@@ -112,6 +112,8 @@ pub struct Adapter {
     pub dropout: f64,
     /// Whether the second adapter exists.
     pub verification: bool,
+    /// Adapters to begin with: a folder with reasoning/ and/or verification/, or one PEFT folder; empty: fresh ones.
+    pub path: String,
 }
 
 /// `[loss]`

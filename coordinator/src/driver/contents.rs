@@ -66,18 +66,19 @@ impl Driver {
 /// Welcome, with what of the configuration a worker needs.
 pub(crate) fn welcome(config: &Config, coordinator_epoch: u64, park_limit_ms: u64) -> v1::Welcome {
     let limits = Limits::derived_from(config.failure_detection_ms());
-    let base_path = match config.base.path.as_str() {
+    let absolute = |path: &str| match path {
         "" => String::new(),
         path => std::fs::canonicalize(path).map_or(path.to_owned(), |path| path.display().to_string()),
     };
     let settings = v1::Settings {
         seed: config.run.seed,
-        base_path,
+        base_path: absolute(&config.base.path),
         quantisation: config.quantisation.clone(),
         adapter_rank: config.adapter.rank,
         adapter_alpha: config.adapter.alpha,
         adapter_dropout: config.adapter.dropout,
         adapter_verification: config.adapter.verification,
+        adapter_path: absolute(&config.adapter.path),
         loss_mode: config.loss.mode.clone(),
         loss_transition: config.loss.transition,
         label_smoothing: config.loss.label_smoothing,

@@ -90,7 +90,9 @@ fn recorded(
     for record in Records::open(path)? {
         let record = record?;
         if fold.records() == 0 && !record.is_same_run(open) {
-            return Err(anyhow!("configuration, data or base are not those of the journal: run `audit`").into());
+            return Err(
+                anyhow!("configuration, data, base or adapters are not those of the journal: run `audit`").into()
+            );
         }
         fold.fold(setup, &record);
         let Record::Commit(commit) = record else { continue };
