@@ -52,6 +52,9 @@ fn setup(steps: u64) -> Result<Setup> {
     let samples = (0..4_000).map(|i| SampleSummary { id: format!("sample-{i:06}"), tokens: 5, learned: 3 }).collect();
     let cut = Cut { seed: 1, tokens_per_microbatch: 5, microbatches_per_step: MICROBATCHES };
     Ok(Setup {
+        seed: 1,
+        second_computation: 0,
+        allow_mixed: false,
         schedule: Schedule::new(samples, cut, Length::Steps(steps))?,
         learning_rate: LearningRate { peak: 1e-3, minimum: 0.0, warmup_steps: 0, steps },
         stage_weights: [0.25; 4],
@@ -85,7 +88,7 @@ fn write(path: &Path, setup: &Setup, steps: u64) -> Result<Fold> {
             let magnitudes = (0..TENSORS).map(|tensor| -((tensor as u64 + step / 100) as i32 % 11)).collect();
             let statistics = Statistics { samples: 1, tokens: 5, magnitudes, ..Statistics::default() };
             let digest = u64::from(k).wrapping_mul(step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            (k, CommittedMicrobatch { digest, worker: format!("w{}", k % 2), statistics })
+            (k, CommittedMicrobatch { digest, worker: format!("w{}", k % 2), second: None, statistics })
         };
         let microbatches: BTreeMap<u32, CommittedMicrobatch> = (0..MICROBATCHES).map(part).collect();
         let sum_digest = microbatches.values().fold(0u64, |sum, part| sum.wrapping_add(part.digest));

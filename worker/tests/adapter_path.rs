@@ -1,5 +1,7 @@
 //! A run that begins with adapters that exist.
 
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+
 use std::path::Path;
 
 use polya_proto::v1::Settings;

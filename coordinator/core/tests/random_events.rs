@@ -65,7 +65,9 @@ fn a_share_of_the_microbatches_is_computed_by_two_workers_where_there_are_two() 
         run_to_its_end(&mut world, workers);
         let (setup, holdout) = (setup(), Default::default());
         let mut auditor = audit::Auditor::new(&setup, &holdout);
-        world.records.iter().for_each(|record| drop(auditor.take(record)));
+        for record in &world.records {
+            let _ = auditor.take(record);
+        }
         auditor.finish().recomputed
     };
     assert_eq!(recomputed(1), 0);

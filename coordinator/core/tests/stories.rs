@@ -55,7 +55,9 @@ fn where_the_run_allows_it_another_class_is_written_down_first() {
     assert!(story.durable().contains(&"w1: plan 1/0".to_owned()));
     let (setup, holdout) = (setup(), Default::default());
     let mut auditor = coordinator_core::audit::Auditor::new(&setup, &holdout);
-    story.records.iter().for_each(|record| drop(auditor.take(record)));
+    for record in &story.records {
+        let _ = auditor.take(record);
+    }
     let report = auditor.finish();
     assert_eq!(report.classes.iter().map(|(_, words)| words.as_str()).collect::<Vec<_>>(), ["usual", "AVX2"]);
 }

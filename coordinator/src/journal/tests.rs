@@ -9,6 +9,9 @@ fn setup() -> Setup {
     let sample = SampleSummary { id: "a".to_owned(), tokens: 1, learned: 1 };
     let cut = Cut { seed: 1, tokens_per_microbatch: 1, microbatches_per_step: 1 };
     Setup {
+        seed: 1,
+        second_computation: 0,
+        allow_mixed: false,
         schedule: Schedule::new(vec![sample], cut, Length::Steps(1)).unwrap(),
         learning_rate: LearningRate { peak: 1.0, minimum: 0.0, warmup_steps: 0, steps: 1 },
         stage_weights: [1.0; 4],
