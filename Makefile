@@ -1,7 +1,7 @@
 # Every target works in a bare checkout with Rust, a C++ compiler and Python with pip; `make help` lists them.
 # LIBTORCH=/path takes a libtorch 2.11.0 of yours, ARGS="…" adds to the demo's command line.
 
-.PHONY: help demo test build check interop manifests bench bench-control fuzz libtorch tools deny
+.PHONY: help demo test build check interop manifests bench bench-control fuzz libtorch nvrtc tools deny
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -21,7 +21,7 @@ help: ## this list
 demo: build ## fine-tune the built-in model with two local workers and print the scores before and after
 	$(BINARIES)/coordinator --workers 2 $(ARGS)
 
-test: build ## all tests
+test: build nvrtc ## all tests
 	cargo test --release --workspace --locked
 
 build: libtorch ## the release binaries, in target/release
@@ -49,6 +49,9 @@ fuzz: libtorch ## every parser of datasets on FUZZ mutated inputs (5,000,000)
 
 libtorch: tools ## libtorch 2.11.0, fetched once into a cache of yours and checked by hash
 	@LIBTORCH='$(LIBTORCH)' $(PYTHON) scripts/libtorch
+
+nvrtc: tools ## the compiler of the CUDA kernels, for their tests (90 MB, no GPU needed)
+	@$(PYTHON) scripts/libtorch --nvrtc
 
 tools:
 	@command -v cargo >/dev/null || { echo "make: cargo is not installed, and this is built with Rust: see https://rustup.rs" >&2; exit 2; }

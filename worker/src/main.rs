@@ -7,6 +7,7 @@ use polya_datasets::parquet::ParquetError;
 use polya_proto::exit;
 use worker::cli::UsageError;
 use worker::cli::bench::{BenchArgs, bench};
+use worker::cli::devices::{DevicesArgs, devices};
 use worker::cli::evaluate::{EvaluateArgs, evaluate};
 use worker::cli::export::{ExportArgs, export};
 use worker::cli::generate::{GenerateArgs, generate};
@@ -46,6 +47,8 @@ enum Command {
     Export(ExportArgs),
     /// Write logits, and gradients of the adapters, of given token ids.
     Logits(LogitsArgs),
+    /// List the GPUs that a worker could use here, or say what is missing.
+    Devices(DevicesArgs),
     /// Make a Hugging Face directory from a GGUF file.
     Import(ImportArgs),
     /// Make the built-in base: train a small Qwen2 from scratch on synthesized problems.
@@ -53,6 +56,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    worker::device::prepare_environment(); // before there is a second thread
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("POLYA_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => bench(args),
         Some(Command::Logits(args)) => logits(args),
         Some(Command::Export(args)) => export(args),
+        Some(Command::Devices(args)) => devices(args),
         Some(Command::Import(args)) => import(args),
         Some(Command::Pretrain(args)) => pretrain(args),
         None => join(&arguments.join, Box::new(LibtorchFactory)).map(|never| match never {}),
@@ -82,6 +87,7 @@ fn exit_code(error: &anyhow::Error, joining: bool) -> u8 {
     let path = error.chain().any(|cause| {
         let load = cause.downcast_ref::<LoadError>();
         cause.is::<UsageError>()
+            || matches!(load, Some(LoadError::Device(_)))
             || matches!(load, Some(LoadError::Read { error, .. }) if missing(error))
             || matches!(cause.downcast_ref::<ImportError>(), Some(ImportError::Io { error, .. }) if missing(error))
             || matches!(cause.downcast_ref::<ParquetError>(), Some(ParquetError::Io { error, .. }) if missing(error))

@@ -10,6 +10,7 @@ use polya_datasets::tokens::{self, Tag};
 use polya_proto::v1::{
     Class, Continuation, Done, GenerateWork, HoldoutWork, Lease, MicrobatchStatistics, Plan, Settings,
 };
+use tch::Device;
 use worker_member::trainer::{
     AbortHandle, Membership, Rendezvous, Shadow, StateDigest, StateFiles, Trainer, TrainerError, TrainerFactory,
 };
@@ -17,7 +18,8 @@ use worker_member::trainer::{
 use crate::adamw::AdamW;
 use crate::adapters::{Layout, LoraSet};
 use crate::builtin::{self, Builtin};
-use crate::collectives::{Aborts, all_reduce_i32};
+use crate::collectives::{Aborts, Backend, NcclLibrary, all_reduce_i32};
+use crate::device::{self, DeviceName};
 use crate::formats::adapter_folder;
 use crate::formats::huggingface::{self, Directory, LoadError, Pretrained, Quantisation};
 use crate::formats::peft::{self, Description};
@@ -44,6 +46,17 @@ impl TrainerFactory for LibtorchFactory {
     fn build(&self, settings: &Settings) -> Result<Box<dyn Trainer>, TrainerError> {
         caught(|| Ok(Box::new(LibtorchTrainer::new(settings)?) as Box<dyn Trainer>))
     }
+}
+
+/// What moves the words between workers: NCCL between GPUs, Gloo between processors.
+fn backend(device: Device) -> Result<Backend, TrainerError> {
+    if device == Device::Cpu {
+        return Ok(Backend::Gloo);
+    }
+    let library = NcclLibrary::open(&device::nccl_candidates())
+        .map_err(|error| TrainerError::Refused(format!("NCCL, which sums between GPUs, cannot be used: {error}")))?;
+    tracing::info!(version = library.version, path = %library.path.display(), "NCCL opened");
+    Ok(Backend::Nccl { library: Arc::new(library), device })
 }
 
 /// Operators of tch panic on an error of libtorch; at the trainer's edge that becomes an error of its own.
@@ -83,6 +96,7 @@ fn initial(layout: &Layout, settings: &Settings) -> Result<Vec<f32>, TrainerErro
 pub struct LibtorchTrainer {
     settings: Settings,
     base: Pretrained,
+    backend: Backend,
     tags: [Tag; 4],
     layout: Layout,
     loss: Loss,
@@ -100,13 +114,11 @@ impl LibtorchTrainer {
     /// Loads the base that the settings name.
     fn new(settings: &Settings) -> Result<Self, TrainerError> {
         let refused = |reason: String| TrainerError::Refused(reason);
-        if settings.device != "cpu" {
-            let reason =
-                format!("worker.device = {}: this build computes on CPUs only; set worker.device=cpu", settings.device);
-            return Err(refused(reason));
-        }
-        let base =
+        let device = settings.device.parse::<DeviceName>().and_then(DeviceName::open);
+        let place = device.map_err(|error| refused(format!("worker.device = {}: {error}", settings.device)))?;
+        let mut base =
             load_base(&settings.base_path, quantisation(settings)?).map_err(|error| refused(error.to_string()))?;
+        base.model = base.model.placed(place);
         Self::on(base, settings)
     }
 
@@ -127,7 +139,8 @@ impl LibtorchTrainer {
                 epsilon: settings.epsilon,
                 weight_decay: settings.weight_decay,
             },
-            adapters: LoraSet::new(layout.clone(), &state.parameters, true),
+            adapters: LoraSet::new(layout.clone(), &state.parameters, true).to_device(base.model.norm.device()),
+            backend: backend(base.model.norm.device())?,
             sum: vec![0; layout.parameters()],
             settings: settings.clone(),
             shadow: None,
@@ -172,7 +185,8 @@ impl LibtorchTrainer {
     }
 
     fn commit(&mut self, state: TrainingState) {
-        self.adapters = LoraSet::new(self.layout.clone(), &state.parameters, true);
+        let adapters = LoraSet::new(self.layout.clone(), &state.parameters, true);
+        self.adapters = adapters.to_device(self.base.model.norm.device());
         self.state = state;
         self.shadow = None;
         self.clear();
@@ -191,19 +205,19 @@ impl LibtorchTrainer {
             &prepared,
             (&self.loss, weighing),
             self.settings.adapter_dropout,
-            if self.settings.recompute { usize::MAX } else { 0 },
+            (2f64.powi(plan.loss_scale_log2), if self.settings.recompute { usize::MAX } else { 0 }),
         );
         let mut statistics = found.statistics;
         let mut words = vec![0i32; self.layout.parameters()];
         let mut square = 0.0;
         for (index, slot) in self.layout.slots.iter().enumerate() {
             let values = &found.values[slot.range.clone()];
-            statistics.magnitudes.push(exact_sum::magnitude(values));
+            let exponent = plan.exponents.get(index).copied().unwrap_or(polya_proto::EXPONENT_UNKNOWN);
+            let words = &mut words[slot.range.clone()];
+            statistics.magnitudes.push(exact_sum::take(values, plan.loss_scale_log2, exponent, plan.bits, words));
             if lease.measure {
                 square += values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
             }
-            let exponent = plan.exponents.get(index).copied().unwrap_or(polya_proto::EXPONENT_UNKNOWN);
-            exact_sum::quantise(values, exponent, plan.bits, &mut words[slot.range.clone()]);
         }
         let digest = exact_sum::digest(self.settings.seed, &words);
         self.held.insert(lease.microbatch, Quantised { words, digest });
@@ -213,7 +227,7 @@ impl LibtorchTrainer {
             microbatch: lease.microbatch,
             digest,
             statistics: Some(statistics),
-            gradient_norm_bits: square.sqrt().to_bits(),
+            gradient_norm_bits: (square.sqrt() * 2f64.powi(-plan.loss_scale_log2)).to_bits(),
         })
     }
 }
@@ -298,7 +312,7 @@ impl Trainer for LibtorchTrainer {
         let own_digest = exact_sum::digest(self.settings.seed, &self.sum);
         let mut staging = self.sum.clone();
         let patience = Duration::from_millis(self.settings.collective_limit_ms);
-        all_reduce_i32(&mut staging, membership, rendezvous, &self.aborts, patience)
+        all_reduce_i32(&self.backend, &mut staging, membership, rendezvous, &self.aborts, patience)
             .map_err(|error| TrainerError::Broken { group: membership.group, reason: error.to_string() })?;
         let sum_digest = exact_sum::digest(self.settings.seed, &staging);
         let ranges: Vec<_> = self.layout.slots.iter().map(|slot| slot.range.clone()).collect();

@@ -1,8 +1,9 @@
 //! Dropout from a counter: a mask is a function of (seed, step, sample, position, place in the model, channel) alone,
 //! so it is the same whoever computes it, in whatever pack. The attempt is left out: a Retry drops the same.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
+use crate::kernels::gpu;
 use crate::model::{ProjectionKind, Site};
 
 /// Keys of the tokens of a pack, one each.
@@ -39,6 +40,11 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
+    /// Key of the place, threshold below which an input is dropped, and the value of one that is kept.
+    pub(crate) fn constants(self) -> (u64, u32, f32) {
+        (self.place, self.threshold, self.kept)
+    }
+
     /// What keys the columns of a token's row.
     pub(crate) fn row(self, key: u64) -> u32 {
         mix(key ^ self.place) as u32
@@ -63,6 +69,22 @@ impl Dropout {
             threshold: (self.probability * f64::from(u32::MAX)) as u32,
             kept: (1.0 / (1.0 - self.probability)) as f32,
         })
+    }
+
+    /// The keys as a tensor, for masks that are made on a GPU.
+    pub(crate) fn keys_on(&self, device: Device) -> Tensor {
+        let keys: Vec<i64> = self.keys.iter().map(|key| *key as i64).collect();
+        Tensor::from_slice(&keys).to_device(device)
+    }
+
+    /// The mask where it is needed: made by a kernel if the keys are on a GPU. Panics as tch's operators do.
+    #[expect(clippy::panic, reason = "tch's own operators panic on errors of a GPU; the trainer's edge catches both")]
+    pub(crate) fn mask_on(&self, keys: Option<&Tensor>, site: Site, adapter: usize, width: i64) -> Tensor {
+        match (keys, self.at(site, adapter)) {
+            (Some(keys), Some(mask)) => gpu::dropout_mask(keys, mask.constants(), width)
+                .unwrap_or_else(|reason| panic!("dropout mask: {reason}")),
+            _ => self.mask(site, adapter, width),
+        }
     }
 
     /// `[T, width]`: 0 where an input is dropped, 1 / (1 - p) where it is kept.

@@ -1,13 +1,14 @@
 //! Two low-rank adapters on the seven projections: `y = W x + r_R(x) + m · r_V(x)`, `r(x) = (alpha / rank) · B(A(dropout
 //! x))` (Hu et al. 2021), m = 1 from the first token of the VERIFY tag on, else 0.
 //!
-//! All trainable numbers live in one flat fp32 vector in canonical order: adapter, layer, projection, A before B.
+//! All trainable numbers live in one flat fp32 vector in canonical order: adapter, layer, projection, A before B. Products
+//! are computed in the type of x: with fp16 the fp32 numbers stay the leaves, and their gradients are fp32.
 
 pub mod dropout;
 
 use std::ops::Range;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::generate::AdapterSource;
 use crate::model::{Adapters, ModelConfig, ProjectionKind, Site};
@@ -113,12 +114,34 @@ impl LoraSet {
         LoraSet { layout, tensors, layers }
     }
 
+    /// The same numbers on another device, again as leaves.
+    pub fn to_device(mut self, device: Device) -> Self {
+        self.move_to(device);
+        self
+    }
+
+    /// Moves the numbers to another device, again as leaves.
+    pub(crate) fn move_to(&mut self, device: Device) {
+        for tensor in &mut self.tensors {
+            let gradients = tensor.requires_grad();
+            *tensor = tensor.detach().to_device(device).set_requires_grad(gradients);
+        }
+    }
+
+    /// Where its tensors are.
+    pub fn device(&self) -> Device {
+        self.tensors.first().map_or(Device::Cpu, Tensor::device)
+    }
+
     /// The adapters on a pack of tokens. `verify` is m, one a token.
     pub fn on<'a>(&'a self, verify: &[f32], dropout: Option<&'a Dropout>) -> LoraPass<'a> {
         let scale = self.layout.alpha / self.layout.rank as f64;
         let any = verify.iter().any(|m| *m > 0.0);
         let verify = Tensor::from_slice(verify).to_kind(Kind::Float).unsqueeze(1) * scale;
-        LoraPass { set: self, scale, verify: any.then_some(verify), dropout }
+        let verify = verify.to_device(self.device());
+        let on_gpu = dropout.filter(|_| matches!(self.device(), Device::Cuda(_)));
+        let keys = on_gpu.map(|dropout| dropout.keys_on(self.device()));
+        LoraPass { set: self, scale, verify: any.then_some(verify), dropout, keys }
     }
 }
 
@@ -142,6 +165,8 @@ pub struct LoraPass<'a> {
     /// m times the scale, `[T, 1]`; none where no token verifies.
     verify: Option<Tensor>,
     dropout: Option<&'a Dropout>,
+    /// The dropout's keys on the GPU, where masks are made there.
+    keys: Option<Tensor>,
 }
 
 impl LoraPass<'_> {
@@ -150,9 +175,10 @@ impl LoraPass<'_> {
         let (a, b) = (&self.set.tensors[index], &self.set.tensors[index + 1]);
         let low = match self.dropout {
             Some(dropout) if dropout.probability > 0.0 => {
-                (x * dropout.mask(site, adapter, a.size()[1])).matmul(&a.tr())
+                let mask = dropout.mask_on(self.keys.as_ref(), site, adapter, a.size()[1]);
+                (x * mask.to_kind(x.kind())).matmul(&a.tr().to_kind(x.kind()))
             }
-            _ => x.matmul(&a.tr()),
+            _ => x.matmul(&a.tr().to_kind(x.kind())),
         };
         (low, b)
     }
@@ -161,11 +187,11 @@ impl LoraPass<'_> {
 impl Adapters for LoraPass<'_> {
     fn apply(&self, site: Site, x: &Tensor, y: Tensor) -> Tensor {
         let (low, b) = self.branch(0, site, x);
-        let y = y + (low * self.scale).matmul(&b.tr());
+        let y = y + (low * self.scale).matmul(&b.tr().to_kind(x.kind()));
         match &self.verify {
             Some(verify) if self.set.layout.adapters == 2 => {
                 let (low, b) = self.branch(1, site, x);
-                y + (low * verify).matmul(&b.tr())
+                y + (low * verify.to_kind(x.kind())).matmul(&b.tr().to_kind(x.kind()))
             }
             _ => y,
         }

@@ -7,7 +7,7 @@ use polya_proto::v1::Group;
 use worker_member::trainer::{Membership, Rendezvous};
 
 use super::{Figures, peak_rss_mib};
-use crate::collectives::{Aborts, CollectiveError, LocalRendezvous, all_reduce_i32};
+use crate::collectives::{Aborts, Backend, CollectiveError, LocalRendezvous, all_reduce_i32};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -20,7 +20,7 @@ pub fn measure(words: usize, ranks: u32, steps: u64) -> Result<Figures, Collecti
         let reduce = |(rank, sum): (u32, &mut Vec<i32>)| {
             let group = Group { epoch: 1, generation };
             let membership = Membership { group, rank, world_size: ranks, host: "127.0.0.1".to_owned() };
-            all_reduce_i32(sum, &membership, rendezvous.clone(), &Aborts::default(), PATIENCE)
+            all_reduce_i32(&Backend::Gloo, sum, &membership, rendezvous.clone(), &Aborts::default(), PATIENCE)
         };
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..ranks).zip(&mut sums).map(|one| scope.spawn(|| reduce(one))).collect();

@@ -1,6 +1,7 @@
 //! The commands of `worker`.
 
 pub mod bench;
+pub mod devices;
 pub mod evaluate;
 pub mod export;
 pub mod generate;

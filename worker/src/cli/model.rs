@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::adapters::LoraSet;
+use crate::device::DeviceName;
 use crate::formats::adapter_folder::{self, AdapterFolder};
 use crate::formats::huggingface::{LoadError, Pretrained, Quantisation};
 use crate::trainer::load_base;
@@ -22,6 +23,9 @@ pub struct ModelArgs {
     /// Threads of libtorch.
     #[arg(long, default_value_t = 1)]
     pub threads: i32,
+    /// Where to compute: cpu, cuda or cuda:N. A GPU that cannot be used is an error, not a reason to take the CPU.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
 }
 
 impl ModelArgs {
@@ -34,11 +38,16 @@ impl ModelArgs {
     /// Loads both; the adapters' tensors want gradients or not.
     pub fn load_with_gradients(&self, gradients: bool) -> Result<(Pretrained, Option<AdapterFolder>), LoadError> {
         tch::set_num_threads(self.threads);
+        let place = self.device.parse::<DeviceName>()?.open()?;
         let trained_on = self.adapters.as_deref().map(adapter_folder::quantisation).transpose()?.flatten();
         let asked = self.quant.as_deref().and_then(Quantisation::of_name);
-        let base = load_base(&self.model, asked.or(trained_on).unwrap_or(Quantisation::None))?;
+        let mut base = load_base(&self.model, asked.or(trained_on).unwrap_or(Quantisation::None))?;
+        base.model = base.model.placed(place);
         let load = |path: &PathBuf| adapter_folder::load(path, &base.model.config, gradients);
-        let adapters = self.adapters.as_ref().map(load).transpose()?;
+        let mut adapters = self.adapters.as_ref().map(load).transpose()?;
+        if let Some(folder) = &mut adapters {
+            folder.set.move_to(place.device);
+        }
         Ok((base, adapters))
     }
 }

@@ -1,13 +1,14 @@
 //! Aborting a collective from another thread, also one that has not begun yet.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use polya_proto::v1::Group;
 use worker_member::trainer::AbortHandle;
 
 /// Says to everybody who holds it that the collective is off. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct AbortToken(Arc<Mutex<TokenState>>);
+pub struct AbortToken(Arc<(Mutex<TokenState>, Condvar)>);
 
 #[derive(Default)]
 struct TokenState {
@@ -19,8 +20,9 @@ impl AbortToken {
     /// Calls off, runs every hook once.
     pub fn abort(&self) {
         let hooks = {
-            let mut state = lock(&self.0);
+            let mut state = lock(&self.0.0);
             state.aborted = true;
+            self.0.1.notify_all();
             std::mem::take(&mut state.hooks)
         };
         hooks.into_iter().for_each(|hook| hook());
@@ -28,12 +30,18 @@ impl AbortToken {
 
     /// Whether it is off.
     pub fn is_aborted(&self) -> bool {
-        lock(&self.0).aborted
+        lock(&self.0.0).aborted
+    }
+
+    /// Waits so long, or until it is off; says whether it is.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), time, |state| !state.aborted);
+        waited.unwrap_or_else(PoisonError::into_inner).0.aborted
     }
 
     /// Runs `hook` on abort, at once if that has been. It must not block.
     pub(crate) fn on_abort(&self, hook: impl FnOnce() + Send + 'static) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.0.0);
         if state.aborted {
             drop(state);
             hook();

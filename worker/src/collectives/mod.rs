@@ -1,22 +1,31 @@
 //! The data plane: sums of integers over a group of workers.
 //!
-//! A group serves one all-reduce and is never used again; after an error or an abort the words are garbage, which is why
-//! the caller hands in a staging copy.
+//! A group serves one all-reduce and is never used again. What moves the words is a [`Backend`]: Gloo between processors,
+//! NCCL between GPUs. Integers have one sum, so both give the same words.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tch::Device;
 use worker_member::trainer::{Membership, Rendezvous};
 
 pub mod abort;
-pub mod gloo;
+mod gloo;
+pub mod group;
 mod local_rendezvous;
+mod nccl;
+#[cfg(test)]
+mod nccl_tests;
 #[cfg(test)]
 mod tests;
 
 pub use abort::{AbortToken, Aborts};
-pub use gloo::GlooGroup;
+pub use group::{Group, Seat};
 pub use local_rendezvous::LocalRendezvous;
+
+use group::Transport;
+
+pub use crate::ffi::nccl::NcclLibrary;
 
 /// Why a collective gave nothing. All of them mean the same to the protocol: the group is broken, the sum is kept.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +34,17 @@ pub enum CollectiveError {
     #[error("aborted")]
     Aborted,
     /// The mesh did not come together.
-    #[error("connecting rank {rank} of {world_size} on {host}: {reason}")]
+    #[error("connecting rank {rank} of {world_size} on {host} over {backend}: {reason}")]
     Connect {
+        /// What moves the words.
+        backend: &'static str,
         /// This worker's rank.
         rank: u32,
         /// How many take part.
         world_size: u32,
         /// The address that was offered to the others.
         host: String,
-        /// What gloo or the rendezvous said.
+        /// What the transport or the rendezvous said.
         reason: String,
     },
     /// A peer is gone or silent.
@@ -41,7 +52,7 @@ pub enum CollectiveError {
     Reduce {
         /// How many 32-bit words.
         words: usize,
-        /// What gloo said.
+        /// What the transport said.
         reason: String,
     },
     /// The group has failed before.
@@ -52,10 +63,42 @@ pub enum CollectiveError {
     Thread(std::io::Error),
 }
 
+/// What moves the words of a group.
+#[derive(Clone)]
+pub enum Backend {
+    /// Between processors, over TCP.
+    Gloo,
+    /// Between GPUs.
+    Nccl {
+        /// The opened library.
+        library: Arc<NcclLibrary>,
+        /// Where words are staged.
+        device: Device,
+    },
+}
+
+impl Backend {
+    /// Its name, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Backend::Gloo => "Gloo",
+            Backend::Nccl { .. } => "NCCL",
+        }
+    }
+
+    fn connect(&self, store: &dyn Rendezvous, seat: &Seat, token: &AbortToken) -> Result<Arc<dyn Transport>, String> {
+        match self {
+            Backend::Gloo => gloo::connect(store, seat),
+            Backend::Nccl { library, device } => nccl::connect(library, *device, store, seat, token),
+        }
+    }
+}
+
 /// Sums a staging copy over the group of `membership`: connects, reduces, disconnects.
 ///
 /// `timeout` limits each wait for a peer, not the whole. A group that was aborted before this call fails at once.
 pub fn all_reduce_i32(
+    backend: &Backend,
     words: &mut [i32],
     membership: &Membership,
     rendezvous: Arc<dyn Rendezvous>,
@@ -70,14 +113,7 @@ pub fn all_reduce_i32(
         return Ok(());
     }
     let prefix = format!("e{}/g{}", membership.group.epoch, membership.group.generation);
-    let group = GlooGroup::connect(
-        rendezvous,
-        &prefix,
-        membership.rank,
-        membership.world_size,
-        &membership.host,
-        timeout,
-        &token,
-    )?;
+    let (rank, world_size, host) = (membership.rank, membership.world_size, membership.host.clone());
+    let group = Group::connect(backend, rendezvous, &prefix, &Seat { rank, world_size, host, timeout }, &token)?;
     group.all_reduce_i32(words)
 }

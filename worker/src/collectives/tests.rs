@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 use polya_proto::v1::Group;
 use worker_member::trainer::{AbortHandle, Membership, Rendezvous};
 
-use super::{AbortToken, Aborts, CollectiveError, GlooGroup, LocalRendezvous, all_reduce_i32};
+use super::{AbortToken, Aborts, Backend, CollectiveError, Group as Ranks, LocalRendezvous, Seat, all_reduce_i32};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const LOOPBACK: &str = "127.0.0.1";
 
 fn membership(generation: u64, rank: u32, world_size: u32) -> Membership {
     Membership { group: Group { epoch: 1, generation }, rank, world_size, host: LOOPBACK.to_owned() }
+}
+
+fn seat(rank: u32) -> Seat {
+    Seat { rank, world_size: 2, host: LOOPBACK.to_owned(), timeout: TIMEOUT }
 }
 
 /// Words of one rank; a few thousand so that gloo cuts them into segments.
@@ -37,8 +41,15 @@ fn every_world_size_gives_the_exact_sum() {
                 let store = store.clone();
                 std::thread::spawn(move || {
                     let mut words = words(rank);
-                    all_reduce_i32(&mut words, &membership(7, rank, world_size), store, &Aborts::default(), TIMEOUT)
-                        .map(|()| words)
+                    all_reduce_i32(
+                        &Backend::Gloo,
+                        &mut words,
+                        &membership(7, rank, world_size),
+                        store,
+                        &Aborts::default(),
+                        TIMEOUT,
+                    )
+                    .map(|()| words)
                 })
             })
             .collect();
@@ -54,10 +65,10 @@ fn an_abort_ends_a_reduce_that_waits_for_a_peer() {
     let token = AbortToken::default();
     let group = {
         let (store, token) = (store.clone(), token.clone());
-        move || GlooGroup::connect(store, "e1/g1", 0, 2, LOOPBACK, TIMEOUT, &token)
+        move || Ranks::connect(&Backend::Gloo, store, "e1/g1", &seat(0), &token)
     };
     let first = std::thread::spawn(group);
-    let silent = GlooGroup::connect(store, "e1/g1", 1, 2, LOOPBACK, TIMEOUT, &AbortToken::default()).unwrap();
+    let silent = Ranks::connect(&Backend::Gloo, store, "e1/g1", &seat(1), &AbortToken::default()).unwrap();
     let first = first.join().unwrap().unwrap();
     let (sent, received) = channel();
     let waits = std::thread::spawn(move || {
@@ -87,7 +98,7 @@ fn an_abort_ends_a_rendezvous_that_waits_for_a_peer() {
     let (entered, wait_entered) = channel();
     let lonely = std::thread::spawn(move || {
         let store = Arc::new(Announcing { inner: LocalRendezvous::default(), entered });
-        all_reduce_i32(&mut words(0), &membership(3, 0, 2), store, &aborts, TIMEOUT)
+        all_reduce_i32(&Backend::Gloo, &mut words(0), &membership(3, 0, 2), store, &aborts, TIMEOUT)
     });
     wait_entered.recv().unwrap();
     let started = Instant::now();
@@ -160,7 +171,7 @@ const CHILD: &str = "POLYA_TEST_GLOO_CHILD";
 fn child_of_the_kill_test() {
     let Some(folder) = std::env::var_os(CHILD) else { return };
     let store = Arc::new(Folder(folder.into()));
-    let group = GlooGroup::connect(store, "e1/g1", 1, 2, LOOPBACK, TIMEOUT, &AbortToken::default()).unwrap();
+    let group = Ranks::connect(&Backend::Gloo, store, "e1/g1", &seat(1), &AbortToken::default()).unwrap();
     group.all_reduce_i32(&mut words(1)).unwrap();
     // Past the captured output of the test harness.
     std::fs::OpenOptions::new().write(true).open("/dev/stderr").unwrap().write_all(b"took part\n").unwrap();
@@ -178,7 +189,7 @@ fn a_killed_peer_is_an_error_at_once() {
         .spawn()
         .unwrap();
     let store = Arc::new(Folder(folder.path().to_owned()));
-    let group = GlooGroup::connect(store, "e1/g1", 0, 2, LOOPBACK, TIMEOUT, &AbortToken::default()).unwrap();
+    let group = Ranks::connect(&Backend::Gloo, store, "e1/g1", &seat(0), &AbortToken::default()).unwrap();
     group.all_reduce_i32(&mut words(0)).unwrap();
     let mut line = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();

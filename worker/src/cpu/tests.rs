@@ -76,7 +76,7 @@ fn losses_and_every_gradient_are_those_of_the_graph() {
         let set = LoraSet::new(layout.clone(), &values, true);
         let prepared = prepare(&samples, &tags, weighing, verification, (1, 1)).unwrap();
         let dropout = Dropout { probability, keys: prepared.keys.clone() };
-        let reference = gradient_on_graph(&model, &set, &prepared, (&loss, weighing), &dropout, 0);
+        let reference = gradient_on_graph(&model, &set, &prepared, (&loss, weighing), &dropout, (1.0, 0));
         let found = step::gradient(&model, &set, &prepared, (&loss, weighing), &dropout, 0);
         let case = format!("{model_type}, tied {tied}, {quantisation:?}, {verification}, {probability}");
         assert!((found.loss - reference.loss).abs() < 2e-6 * reference.loss, "{case}");

@@ -5,6 +5,8 @@ use std::ffi::{CStr, c_char};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+use crate::kernels::gpu;
+use crate::kernels::launch::{self, Packed};
 use crate::quantization::{Nf4Weight, double, nf4};
 
 unsafe extern "C" {
@@ -24,6 +26,10 @@ unsafe extern "C" {
 /// `x W^T`, differentiable in x. Panics where libtorch refuses (a wrong width), as tch's own operators do.
 #[expect(clippy::panic, reason = "tch's own operators panic on libtorch's errors; the trainer's edge catches both")]
 pub(crate) fn nf4_linear(x: &Tensor, weight: &Nf4Weight) -> Tensor {
+    if gpu::multiplies(x) {
+        let product = gpu::multiply(x, weight.parts(), weight.shape.0);
+        return product.unwrap_or_else(|reason| panic!("product with an NF4 matrix: {reason}"));
+    }
     let mut message = [0 as c_char; 512];
     let (out, input) = weight.shape;
     // SAFETY: the four tensors live through the call; the shim catches every exception and writes at most `size` bytes.
@@ -47,6 +53,39 @@ pub(crate) fn nf4_linear(x: &Tensor, weight: &Nf4Weight) -> Tensor {
     }
     // SAFETY: the shim gave a new tensor, owned by nobody else.
     unsafe { Tensor::from_ptr(result) }
+}
+
+/// The kernel behind the autograd function on a GPU.
+///
+/// # Safety
+/// The tensors live through the call; `message` has `size` bytes, at least one.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn polya_nf4_dequantise_gpu(
+    packed: *const C_tensor,
+    scale_codes: *const C_tensor,
+    nested: *const C_tensor,
+    offset: f32,
+    out: *const C_tensor,
+    message: *mut c_char,
+    size: usize,
+) -> i32 {
+    let run = || {
+        // SAFETY: the caller, our own shim, passes live tensors; each clone owns its own reference.
+        let [packed, scale_codes, nested, out] =
+            [packed, scale_codes, nested, out].map(|tensor| unsafe { Tensor::clone_from_ptr(tensor.cast_mut()) });
+        let weight = Packed { packed: &packed, scale_codes: &scale_codes, nested: &nested, offset };
+        gpu::run(&launch::nf4_dequantise(weight, &out), out.device())
+    };
+    // No panic may cross into C++.
+    let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err("a tensor does not fit the kernel".to_owned()));
+    let Err(reason) = result else { return 0 };
+    let text = &reason.as_bytes()[..reason.len().min(size - 1)];
+    // SAFETY: the text and its zero fit the buffer.
+    unsafe {
+        std::ptr::copy_nonoverlapping(text.as_ptr().cast(), message, text.len());
+        message.add(text.len()).write(0);
+    }
+    1
 }
 
 /// The kernel behind the autograd function.

@@ -11,6 +11,7 @@ use tokenizers::Tokenizer;
 
 use super::bitsandbytes;
 use super::safetensors::{Entry, Writer};
+use crate::device::DeviceError;
 use crate::model::transformer::{Layer, Projection};
 use crate::model::{FrozenWeight, ModelConfig, ProjectionKind, Site, Transformer};
 use crate::quantization::Nf4Weight;
@@ -34,6 +35,9 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
+    /// The device that it shall go to cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 /// How the seven projections are held.

@@ -180,11 +180,9 @@ fn choose(model: &Transformer, hidden: &Tensor, request: &Request, rows: &[Row])
         Sampling::Temperature { temperature, seed } => {
             let shares = (logits / temperature).softmax(-1, Kind::Double).cumsum(-1, Kind::Double);
             let draws: Vec<f64> = rows.iter().map(|row| draw(seed, row.index as u64, row.out.len() as u64)).collect();
-            let below = shares.lt_tensor(&Tensor::from_slice(&draws).unsqueeze(1)).sum_dim_intlist(
-                [-1i64].as_slice(),
-                false,
-                Kind::Int64,
-            );
+            let below = shares
+                .lt_tensor(&Tensor::from_slice(&draws).to_device(shares.device()).unsqueeze(1))
+                .sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64);
             let ids = Vec::<i64>::try_from(&below).expect("a sum is a row of int64");
             ids.into_iter().map(|id| id.min(request.vocabulary - 1) as u32).collect()
         }

@@ -44,6 +44,12 @@ impl PackedBatch {
         PackedBatch { ids: Tensor::from_slice(&ids).to_device(device), positions, segments }
     }
 
+    /// The same pack for a model on another device.
+    pub fn to_device(&self, device: Device) -> Self {
+        let (positions, segments) = (self.positions.clone(), self.segments.clone());
+        PackedBatch { ids: self.ids.to_device(device), positions, segments }
+    }
+
     /// Tokens in the pack.
     pub fn tokens(&self) -> i64 {
         self.positions.len() as i64

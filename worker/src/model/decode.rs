@@ -33,15 +33,15 @@ impl Cache {
         let rows = batch.segments.len() as i64;
         let longest = batch.segments.iter().map(|s| s.tokens.end - s.tokens.start).max().unwrap_or(0);
         let columns = longest + room;
-        let options = (Kind::Float, batch.ids.device());
-        let mask = Tensor::full([rows, columns], f64::NEG_INFINITY, options);
+        let device = batch.ids.device();
+        let mask = Tensor::full([rows, columns], f64::NEG_INFINITY, (Kind::Float, device));
         for (row, segment) in (0..).zip(&batch.segments) {
             let _ = mask.get(row).narrow(0, 0, segment.tokens.end - segment.tokens.start).fill_(0.0);
         }
-        let empty = || Tensor::zeros([rows, config.kv_heads, columns, config.head_dim], options);
+        let empty = || Tensor::zeros([rows, config.kv_heads, columns, config.head_dim], (model.norm.kind(), device));
         let mut cache = Cache { keys: vec![], values: vec![], mask, used: longest };
         let pass = Pass::new(config, batch, adapters);
-        let rotary = Rotary::new(config, &batch.positions, batch.ids.device());
+        let rotary = Rotary::new(config, &batch.positions, device);
         let mut x = model.embed(&batch.ids);
         for index in 0..model.layers.len() {
             let normed = rms_norm(&x, &model.layers[index].attention_norm, config.norm_epsilon);
@@ -100,8 +100,10 @@ impl Cache {
             self.values[index].narrow(2, column, 1).copy_(&v.unsqueeze(2));
             let keys = self.keys[index].narrow(2, 0, self.used);
             let values = self.values[index].narrow(2, 0, self.used);
-            let scores = q.matmul(&keys.transpose(-1, -2)) * (d as f64).powf(-0.5) + &mask;
-            let attended = scores.softmax(-1, Kind::Float).matmul(&values).reshape([-1, config.heads * d]);
+            let float = |x: &Tensor| x.to_kind(Kind::Float); // scores of real models overflow fp16
+            let scores = float(&q).matmul(&float(&keys).transpose(-1, -2)) * (d as f64).powf(-0.5) + &mask;
+            let attended = scores.softmax(-1, Kind::Float).matmul(&float(&values)).reshape([-1, config.heads * d]);
+            let attended = attended.to_kind(normed.kind());
             let output = Site { layer: index, kind: ProjectionKind::Output };
             x = &x + model.project(output, &attended, adapters);
             x = &x + model.feed_forward(index, &x, adapters);

@@ -22,10 +22,10 @@ impl Rotary {
         Rotary { cos: angles.cos(), sin: angles.sin() }
     }
 
-    /// Turns `[T, heads, D]`.
+    /// Turns `[T, heads, D]`; the product is fp32, the result of the input's type.
     pub fn apply(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);
         let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
-        x * &self.cos + turned * &self.sin
+        (x * &self.cos + turned * &self.sin).to_kind(x.kind())
     }
 }

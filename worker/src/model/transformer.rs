@@ -1,4 +1,6 @@
-//! Qwen2 and Llama from ids to logits, in reading order. Works on packs; everything in fp32 on a CPU.
+//! Qwen2 and Llama from ids to logits, in reading order. Works on packs.
+//!
+//! Weights say what is computed in: fp32 on a CPU, fp16 on a GPU. Residuals, norms and rotary positions are fp32 in both.
 //!
 //! Shapes: T tokens of a pack, C hidden, H query heads, G kv heads, D head width, V rows of the embedding.
 
@@ -149,7 +151,7 @@ impl Transformer {
         self.last_norm(&x)
     }
 
-    /// `[T]` to `[T, C]`.
+    /// `[T]` to `[T, C]`, fp32.
     pub fn embed(&self, ids: &Tensor) -> Tensor {
         self.embedding.index_select(0, ids).to_kind(Kind::Float)
     }
@@ -165,7 +167,7 @@ impl Transformer {
         if head.device() == Device::Cpu && head.kind() != Kind::Float && !rows.requires_grad() {
             return crate::cpu::linear(rows, head);
         }
-        rows.matmul(&head.to_kind(Kind::Float).tr())
+        rows.matmul(&head.to_kind(rows.kind()).tr())
     }
 
     /// One layer on a pack, `[T, C]` to `[T, C]`.
@@ -207,10 +209,10 @@ impl Transformer {
     }
 }
 
-/// Root-mean-square norm in fp32, times the weight (Zhang and Sennrich 2019).
+/// Root-mean-square norm in fp32, times the weight (Zhang and Sennrich 2019); rounded to the weight's type.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Tensor {
     let scale = ((x * x).mean_dim([-1i64].as_slice(), true, Kind::Float) + epsilon).rsqrt();
-    x * scale * weight
+    (x * scale * weight).to_kind(weight.kind())
 }
 
 /// Attention within each segment. `q` `[T, H, D]`, `k` and `v` `[T, G, D]`; gives `[T, H * D]`.

@@ -7,6 +7,8 @@ pub mod nf4;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::kernels::launch::Packed;
+
 /// A packed `[out, in]` matrix.
 #[derive(Debug)]
 pub struct Nf4Weight {
@@ -38,15 +40,38 @@ impl Nf4Weight {
         }
     }
 
-    /// `x W^T` for `x` `[T, in]`; differentiable in x, the dense matrix lives only during the product.
+    /// `x W^T` for `x` `[T, in]`, of the type of x; differentiable in x, the dense matrix lives only during the product.
     pub fn linear(&self, x: &Tensor) -> Tensor {
         crate::ffi::nf4_linear::nf4_linear(x, self)
     }
 
     /// The dense matrix, fp32.
     pub fn dequantise(&self) -> Tensor {
-        let eye = Tensor::eye(self.shape.1, (Kind::Float, Device::Cpu));
+        let eye = Tensor::eye(self.shape.1, (Kind::Float, self.packed.device()));
         self.linear(&eye).tr().contiguous()
+    }
+
+    /// What the kernels for GPUs take.
+    pub(crate) fn parts(&self) -> Packed<'_> {
+        Packed { packed: &self.packed, scale_codes: &self.scale_codes, nested: &self.nested, offset: self.offset }
+    }
+
+    /// A copy on another device.
+    pub(crate) fn copied_to(&self, device: Device) -> Self {
+        let copied = |tensor: &Tensor| tensor.to_device(device);
+        Nf4Weight {
+            packed: copied(&self.packed),
+            scale_codes: copied(&self.scale_codes),
+            nested: copied(&self.nested),
+            ..*self
+        }
+    }
+
+    /// Moves it; the four bits stay.
+    pub(crate) fn move_to(&mut self, device: Device) {
+        for tensor in [&mut self.packed, &mut self.scale_codes, &mut self.nested] {
+            *tensor = tensor.to_device(device);
+        }
     }
 
     /// Bytes it takes.

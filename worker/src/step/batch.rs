@@ -7,7 +7,7 @@
 use polya_datasets::tokens::Tag;
 use polya_datasets::trajectory::Stage;
 use polya_proto::v1::{Plan, Sample};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::adapters::dropout::token_key;
 use crate::model::{PackedBatch, Segment};
@@ -116,7 +116,7 @@ pub fn prepare(
         segments.push(Segment { tokens: start..end, shadow: copied as i64, before_tag: tag_start as i64 });
         predict(sample, index, start, copied, tags, weighing, &mut predictions);
     }
-    let batch = PackedBatch { ids: Tensor::from_slice(&ids).to_device(Device::Cpu), positions, segments };
+    let batch = PackedBatch { ids: Tensor::from_slice(&ids), positions, segments };
     let clean = samples.iter().map(|sample| !sample.corrective).collect();
     Ok(Prepared { batch, verify, keys, predictions, clean })
 }

@@ -5,6 +5,7 @@
 
 use polya_datasets::tokens::Tag;
 use polya_proto::v1::{Sample, Settings};
+use tch::Kind;
 
 use super::batch::{SampleError, Weighing, prepare};
 use super::loss::Loss;
@@ -17,6 +18,9 @@ use crate::model::Transformer;
 const SAMPLE_TOKENS: usize = 192;
 /// Largest number in the seeded adapters, B included: a B of zero would leave A without a gradient.
 const BOUND: f64 = 0.02;
+
+/// The factor of the loss in fp16, the one that a run begins with.
+const LOSS_SCALE: f64 = 4096.0;
 
 /// Hash over the gradients' bits.
 pub fn digest(
@@ -34,10 +38,11 @@ pub fn digest(
     };
     let prepared = prepare(&samples, tags, weighing, settings.adapter_verification, (settings.seed, 0))?;
     let values: Vec<f32> = (0..layout.parameters() as u64).map(|index| unit(0x6164_6170, index)).collect();
-    let adapters = LoraSet::new(layout.clone(), &values, true);
+    let adapters = LoraSet::new(layout.clone(), &values, true).to_device(model.norm.device());
+    let loss_scale = if model.norm.kind() == Kind::Half { LOSS_SCALE } else { 1.0 };
     let recomputed = if settings.recompute { usize::MAX } else { 0 };
-    let found =
-        microbatch::gradient(model, &adapters, &prepared, (loss, weighing), settings.adapter_dropout, recomputed);
+    let (loss, how) = ((loss, weighing), (loss_scale, recomputed));
+    let found = microbatch::gradient(model, &adapters, &prepared, loss, settings.adapter_dropout, how);
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"polya class 1").update(&found.loss.to_bits().to_le_bytes());
     for value in &found.values {

@@ -18,9 +18,29 @@ pub struct Quantised {
     pub digest: u64,
 }
 
+/// Takes one tensor of a gradient that was multiplied by `2^loss_scale_log2`: writes the quantised words of the unscaled
+/// one and gives its magnitude. Powers of two, so nothing is rounded but once.
+pub fn take(values: &[f32], loss_scale_log2: i32, exponent: i32, bits: u32, words: &mut [i32]) -> i32 {
+    let exponent = if exponent == EXPONENT_UNKNOWN { exponent } else { exponent - loss_scale_log2 };
+    quantise(values, exponent, bits, words);
+    unscaled(magnitude(values), loss_scale_log2)
+}
+
+/// The magnitude of a gradient whose multiple by `2^loss_scale_log2` has this one. Flags stay flags.
+pub fn unscaled(magnitude: i32, loss_scale_log2: i32) -> i32 {
+    match magnitude {
+        flag @ (GRADIENT_ZERO | GRADIENT_NOT_FINITE) => flag,
+        scaled => scaled - loss_scale_log2,
+    }
+}
+
 /// The smallest m with |g| < 2^m for all g, or a flag.
 pub fn magnitude(values: &[f32]) -> i32 {
-    let largest = values.iter().fold(0u32, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff));
+    magnitude_of_bits(values.iter().fold(0u32, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)))
+}
+
+/// The same from the largest bit pattern without sign: patterns of fp32 are ordered like their sizes, NaN last.
+pub fn magnitude_of_bits(largest: u32) -> i32 {
     match largest {
         0 => GRADIENT_ZERO,
         bits if bits >= 0x7f80_0000 => GRADIENT_NOT_FINITE,
@@ -42,9 +62,14 @@ pub fn quantise(values: &[f32], exponent: i32, bits: u32, words: &mut [i32]) {
     }
 }
 
+/// What the r_i of a run's digests are made from, beside their index.
+pub fn digest_key(seed: u64) -> u64 {
+    mix(seed ^ 0x6469_6765)
+}
+
 /// `sum of r_i q_i mod 2^64`, r_i from seed and index.
 pub fn digest(seed: u64, words: &[i32]) -> u64 {
-    let key = mix(seed ^ 0x6469_6765);
+    let key = digest_key(seed);
     let term = |(index, word): (u64, &i32)| {
         // One multiplication less than `mix`; odd, so that no single change of a word is lost.
         let r = (key ^ index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -105,6 +130,21 @@ mod tests {
         let mut changed = sum.clone();
         changed[123] += 1;
         assert_ne!(digest(9, &changed), digest(9, &sum));
+    }
+
+    #[test]
+    fn a_scaled_gradient_gives_the_words_and_the_magnitude_of_the_unscaled_one() {
+        let values = numbers(4, 3000);
+        let scaled: Vec<f32> = values.iter().map(|value| value * 4096.0).collect();
+        let (mut plain, mut taken) = (vec![0; 3000], vec![1; 3000]);
+        let exponent = 27 - 3 - magnitude(&values);
+        assert_eq!(take(&values, 0, exponent, 27, &mut plain), take(&scaled, 12, exponent, 27, &mut taken));
+        assert_eq!(plain, taken);
+        assert_eq!(take(&[0.0; 3], 12, exponent, 27, &mut [1; 3]), GRADIENT_ZERO);
+        assert_eq!(take(&[0.0, f32::INFINITY], 12, exponent, 27, &mut [1; 2]), GRADIENT_NOT_FINITE);
+        let mut unknown = [1; 1];
+        assert_eq!(take(&[4096.0], 12, EXPONENT_UNKNOWN, 27, &mut unknown), 1);
+        assert_eq!(unknown, [0]);
     }
 
     #[test]

@@ -43,17 +43,18 @@ impl Loss {
         hidden: &Tensor,
         prepared: &Prepared,
         weighing: Weighing,
-        gradients: bool,
+        loss_scale: Option<f64>,
     ) -> Outcome {
         let rows_max = (LOGITS_MAX / model.config.vocabulary).clamp(16, 4096) as usize;
         let mut counts = Counts::new(prepared);
-        let mut gradient = gradients.then(|| hidden.zeros_like());
+        let mut gradient = loss_scale.map(|_| hidden.zeros_like());
+        let on = |tensor: Tensor| tensor.to_device(hidden.device());
         let mut total = 0.0;
         for chunk in prepared.predictions.chunks(rows_max) {
-            let rows = Tensor::from_slice(&chunk.iter().map(|p| p.row).collect::<Vec<_>>());
-            let picked = hidden.detach().index_select(0, &rows).set_requires_grad(gradients);
-            let targets = Tensor::from_slice(&chunk.iter().map(|p| p.target).collect::<Vec<_>>());
-            let weights = Tensor::from_slice(&chunk.iter().map(|p| p.weight as f32).collect::<Vec<_>>());
+            let rows = on(Tensor::from_slice(&chunk.iter().map(|p| p.row).collect::<Vec<_>>()));
+            let picked = hidden.detach().index_select(0, &rows).set_requires_grad(loss_scale.is_some());
+            let targets = on(Tensor::from_slice(&chunk.iter().map(|p| p.target).collect::<Vec<_>>()));
+            let weights = on(Tensor::from_slice(&chunk.iter().map(|p| p.weight as f32).collect::<Vec<_>>()));
             let log_p = model.logits(&picked).log_softmax(-1, Kind::Float);
             let nll = -log_p.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
             let smooth = -log_p.mean_dim([-1i64].as_slice(), false, Kind::Float);
@@ -62,7 +63,7 @@ impl Loss {
             let wrong = self.wrong(&log_p, chunk);
             if self.transition > 0.0 {
                 let share = |prediction| self.share(&counts, prediction, weighing);
-                let shares = Tensor::from_slice(&chunk.iter().map(share).collect::<Vec<_>>());
+                let shares = on(Tensor::from_slice(&chunk.iter().map(share).collect::<Vec<_>>()));
                 loss += (&wrong * shares).sum(Kind::Float);
             }
             total += f64::try_from(&loss).unwrap_or(f64::NAN);
@@ -73,8 +74,8 @@ impl Loss {
                 let told = Told { nll: f64::from(nll), wrong: f64::from(wrong), correct };
                 counts.add(prediction, prepared, told);
             }
-            if let Some(gradient) = &mut gradient {
-                let part = Tensor::run_backward(&[loss], &[&picked], false, false).remove(0);
+            if let (Some(gradient), Some(scale)) = (&mut gradient, loss_scale) {
+                let part = Tensor::run_backward(&[loss * scale], &[&picked], false, false).remove(0);
                 let _ = gradient.index_add_(0, &rows, &part);
             }
         }
@@ -90,7 +91,8 @@ impl Loss {
 
     /// -log(1 - p_wrong) of each row, through the complement's logsumexp: exact where p_wrong is near 1.
     fn wrong(&self, log_p: &Tensor, chunk: &[Prediction]) -> Tensor {
-        let names = Tensor::from_slice(&self.names);
+        let on = |tensor: Tensor| tensor.to_device(log_p.device());
+        let names = on(Tensor::from_slice(&self.names));
         let allowed: Vec<f32> = chunk
             .iter()
             .flat_map(|prediction| {
@@ -105,7 +107,7 @@ impl Loss {
                 })
             })
             .collect();
-        let wrong = Tensor::from_slice(&allowed).view([-1, 4]).eq(0.0);
+        let wrong = on(Tensor::from_slice(&allowed)).view([-1, 4]).eq(0.0);
         let masked = log_p.index_select(1, &names).masked_fill(&wrong, f64::NEG_INFINITY);
         let complement = log_p.index_fill(1, &names, f64::NEG_INFINITY);
         let complement = Tensor::cat(&[complement, masked], 1).logsumexp([-1i64].as_slice(), false);

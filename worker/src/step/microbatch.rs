@@ -1,4 +1,7 @@
 //! Forward and backward of one microbatch: the gradient of its share of the step's loss.
+//!
+//! In fp16 the loss is multiplied before the backward pass, so that small gradients do not vanish; the factor is a power of
+//! two and is taken off exactly, when the gradient is quantised. Source: Micikevicius et al. 2018, section 3.2.
 
 use polya_proto::v1::MicrobatchStatistics;
 use tch::{Device, Kind, Tensor};
@@ -12,7 +15,7 @@ use crate::model::{Adapters, Pass, Transformer};
 
 /// A microbatch's gradient.
 pub struct Gradient {
-    /// fp32, in the layout's order.
+    /// fp32, in the layout's order, times the loss scale.
     pub values: Vec<f32>,
     /// The microbatch's share of the step's loss.
     pub loss: f64,
@@ -27,13 +30,13 @@ pub fn gradient(
     prepared: &Prepared,
     loss: (&Loss, Weighing),
     dropout: f64,
-    recomputed: usize,
+    (loss_scale, recomputed): (f64, usize),
 ) -> Gradient {
     let dropout = Dropout { probability: dropout, keys: prepared.keys.clone() };
-    match model.norm.device() {
-        Device::Cpu => cpu::step::gradient(model, adapters, prepared, loss, &dropout, recomputed),
-        _ => gradient_on_graph(model, adapters, prepared, loss, &dropout, recomputed),
+    if model.norm.device() == Device::Cpu && loss_scale == 1.0 {
+        return cpu::step::gradient(model, adapters, prepared, loss, &dropout, recomputed);
     }
+    gradient_on_graph(model, adapters, prepared, loss, &dropout, (loss_scale, recomputed))
 }
 
 /// Statistics of a pack, with adapters or without; nothing is dropped and nothing is learned.
@@ -49,8 +52,9 @@ pub fn evaluate(
     }
     let _guard = tch::no_grad_guard();
     let pass = adapters.on(&prepared.verify, None);
-    let hidden = model.hidden(&prepared.batch, if on { Some(&pass as &dyn Adapters) } else { None });
-    loss.evaluate(model, &hidden, prepared, weighing, false).statistics
+    let batch = prepared.batch.to_device(model.norm.device());
+    let hidden = model.hidden(&batch, if on { Some(&pass as &dyn Adapters) } else { None });
+    loss.evaluate(model, &hidden, prepared, weighing, None).statistics
 }
 
 /// The same on libtorch's graph, a layer at a time: on any device, and the reference for [`cpu`].
@@ -60,14 +64,15 @@ pub(crate) fn gradient_on_graph(
     prepared: &Prepared,
     (loss, weighing): (&Loss, Weighing),
     dropout: &Dropout,
-    recomputed: usize,
+    (loss_scale, recomputed): (f64, usize),
 ) -> Gradient {
     let on = adapters.on(&prepared.verify, Some(dropout));
-    let pass = Pass::new(&model.config, &prepared.batch, Some(&on));
+    let batch = prepared.batch.to_device(model.norm.device());
+    let pass = Pass::new(&model.config, &batch, Some(&on));
     let layers = model.layers.len();
     let leaf = |x: &Tensor| x.detach().set_requires_grad(true);
     let mut passed: Vec<(Tensor, Option<Tensor>)> = Vec::with_capacity(layers);
-    let mut x = tch::no_grad(|| model.embed(&prepared.batch.ids));
+    let mut x = tch::no_grad(|| model.embed(&batch.ids));
     for layer in 0..layers {
         let input = leaf(&x);
         let output = if layer < recomputed {
@@ -80,7 +85,7 @@ pub(crate) fn gradient_on_graph(
     }
     let last = leaf(&x);
     let hidden = model.last_norm(&last);
-    let outcome = loss.evaluate(model, &hidden, prepared, weighing, true);
+    let outcome = loss.evaluate(model, &hidden, prepared, weighing, Some(loss_scale));
     let upstream = outcome.gradient.expect("gradients were asked for");
     let mut upstream = Tensor::run_backward(&[(hidden * upstream).sum(Kind::Float)], &[&last], false, false).remove(0);
     let slots = &adapters.layout.slots;

@@ -3,6 +3,7 @@
 //! [`class`] is the same once before any step: what this machine's arithmetic makes of a fixed microbatch.
 
 pub mod batch;
+pub mod check;
 pub mod class;
 pub mod exact_sum;
 pub mod loss;

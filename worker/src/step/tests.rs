@@ -9,13 +9,16 @@ use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
 use super::batch::{Prepared, Weighing, prepare};
+use super::check::wire;
+use super::exact_sum;
 use super::loss::Loss;
-use super::microbatch::{Gradient, gradient};
+use super::microbatch::{Gradient, gradient, gradient_on_graph};
+use crate::adapters::dropout::Dropout;
 use crate::adapters::{Layout, LoraSet};
 use crate::builtin::Builtin;
 use crate::formats::huggingface::Files;
 use crate::generate::{AdapterSource, Request, Sampling, generate, mask_of};
-use crate::model::{ModelConfig, PackedBatch, Transformer};
+use crate::model::{ModelConfig, PackedBatch, Placement, Transformer};
 use crate::pretrain::initial;
 
 struct World {
@@ -80,23 +83,24 @@ impl World {
     fn gradient(&self, samples: &[v1::Sample], values: &[f32], dropout: f64, recomputed: usize) -> Gradient {
         let adapters = LoraSet::new(self.layout.clone(), values, true);
         let prepared = self.prepare(samples);
-        gradient(&self.model, &adapters, &prepared, (&self.loss(), weighing()), dropout, recomputed)
+        gradient(&self.model, &adapters, &prepared, (&self.loss(), weighing()), dropout, (1.0, recomputed))
+    }
+
+    /// The unscaled gradient of all samples in a type, with a weight of each sample and a loss scale.
+    fn scaled(&self, kind: Kind, share: f64, log2: i32) -> Tensor {
+        let samples = self.samples();
+        let adapters = LoraSet::new(self.layout.clone(), &self.values, true);
+        let weighing = Weighing { samples: 5.0 / share, ..weighing() };
+        let prepared = prepare(&samples, &self.tags, weighing, true, (1, 1)).unwrap();
+        let model = world().model.placed(Placement { device: Device::Cpu, kind });
+        let (loss, scale) = (Loss { transition: 0.0, ..self.loss() }, 2f64.powi(log2));
+        let dropout = Dropout { probability: 0.05, keys: prepared.keys.clone() };
+        let found = gradient_on_graph(&model, &adapters, &prepared, (&loss, weighing), &dropout, (scale, 0));
+        self.flat(&found) * 2f64.powi(-log2) / share
     }
 
     fn flat(&self, gradient: &Gradient) -> Tensor {
         Tensor::from_slice(&gradient.values)
-    }
-}
-
-fn wire(sample: tokens::Sample) -> v1::Sample {
-    v1::Sample {
-        stages: sample.stages.iter().map(|stage| stage.map_or(255, |stage| stage.index() as u8)).collect(),
-        weight_bits: vec![],
-        verify_tag_start: sample.verify_tag.start as u32,
-        verify_tag_end: sample.verify_tag.end as u32,
-        corrective: sample.corrective,
-        id: sample.id,
-        ids: sample.ids,
     }
 }
 
@@ -222,7 +226,7 @@ fn a_span_s_weight_goes_from_the_file_through_packing_and_smoothing_into_the_los
     let loss = Loss { transition: 0.0, ..world.loss() };
     let prepared = prepare(&samples, &world.tags, weighing(), false, (1, 1)).unwrap();
     let adapters = LoraSet::new(world.layout.clone(), &world.values, true);
-    let found = gradient(&world.model, &adapters, &prepared, (&loss, weighing()), 0.0, 0);
+    let found = gradient(&world.model, &adapters, &prepared, (&loss, weighing()), 0.0, (1.0, 0));
 
     let _guard = tch::no_grad_guard();
     let (mut expected, mut doubled, mut dropped) = (0.0, 0, 0);
@@ -315,4 +319,33 @@ fn a_row_that_writes_the_tag_itself_is_handed_over() {
         assert!(best - of_chosen < 1e-4, "{found:?}");
         ids.push(*chosen);
     }
+}
+
+#[test]
+fn a_loss_scale_changes_nothing_in_fp32() {
+    let world = world();
+    let distance = distance(&world.scaled(Kind::Float, 1.0, 12), &world.scaled(Kind::Float, 1.0, 0));
+    assert!(distance < 1e-6, "{distance}");
+}
+
+#[test]
+fn fp16_gives_the_gradient_of_fp32_and_small_ones_need_the_scale() {
+    let world = world();
+    let exact = world.scaled(Kind::Float, 1.0, 0);
+    let half = distance(&world.scaled(Kind::Half, 1.0, 12), &exact);
+    assert!(half < 3e-2, "the tolerance of fp16: {half}");
+    // A sample of a large step weighs little: below 6e-8 fp16 has nothing.
+    let share = 2f64.powi(-14);
+    let (with, without) =
+        (distance(&world.scaled(Kind::Half, share, 14), &exact), distance(&world.scaled(Kind::Half, share, 0), &exact));
+    println!("fp16: {half:.1e}; small gradients {with:.1e} with a scale, {without:.1e} without");
+    assert!(with < 3e-2 && without > 2.0 * with, "{with} {without}");
+}
+
+#[test]
+fn an_overflow_in_fp16_is_a_magnitude_that_is_not_finite() {
+    let world = world();
+    let floats = crate::quantization::floats(&world.scaled(Kind::Half, 1.0, 40));
+    let mut words = vec![0; floats.len()];
+    assert_eq!(exact_sum::take(&floats, 40, 20, 27, &mut words), polya_proto::GRADIENT_NOT_FINITE);
 }
