@@ -17,6 +17,7 @@ pub mod import;
 pub mod kernels;
 pub mod logits;
 pub mod model;
+pub mod plan;
 pub mod pretrain;
 pub mod quantization;
 pub mod step;

@@ -14,6 +14,7 @@ use worker::cli::generate::{GenerateArgs, generate};
 use worker::cli::import::{ImportArgs, import};
 use worker::cli::join::{JoinArgs, join};
 use worker::cli::logits::{LogitsArgs, logits};
+use worker::cli::plan::{PlanArgs, plan};
 use worker::cli::pretrain::{PretrainArgs, pretrain};
 use worker::cli::solve::{SolveArgs, solve};
 use worker::formats::huggingface::LoadError;
@@ -51,12 +52,15 @@ enum Command {
     Devices(DevicesArgs),
     /// Make a Hugging Face directory from a GGUF file.
     Import(ImportArgs),
+    /// Say what a run will take before it runs: memory by part, seconds a step, hours, and what to change if it cannot fit.
+    Plan(PlanArgs),
     /// Make the built-in base: train a small Qwen2 from scratch on synthesized problems.
     Pretrain(PretrainArgs),
 }
 
 fn main() -> ExitCode {
     worker::device::prepare_environment(); // before there is a second thread
+    worker::ffi::map_large_buffers();
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("POLYA_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Some(Command::Export(args)) => export(args),
         Some(Command::Devices(args)) => devices(args),
         Some(Command::Import(args)) => import(args),
+        Some(Command::Plan(args)) => plan(args),
         Some(Command::Pretrain(args)) => pretrain(args),
         None => join(&arguments.join, Box::new(LibtorchFactory)).map(|never| match never {}),
     };

@@ -34,8 +34,13 @@ pub fn random_base(config: ModelConfig, quantisation: Quantisation) -> Result<Pr
 
 /// Largest resident set of this process so far, in MiB, as Linux counts it; NaN elsewhere.
 pub fn peak_rss_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    in_mib("/proc/self/status", "VmHWM:")
+}
+
+/// A line of a file of /proc that holds kB, in MiB; NaN where there is none.
+pub fn in_mib(file: &str, key: &str) -> f64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     kib.map_or(f64::NAN, |kib| kib / 1024.0)
 }

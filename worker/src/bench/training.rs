@@ -12,6 +12,9 @@ use super::{Figures, peak_rss_mib};
 use crate::adapters::dropout::mix;
 use crate::collectives::LocalRendezvous;
 use crate::formats::huggingface::Pretrained;
+use crate::model::ModelConfig;
+use crate::plan::Workload;
+use crate::plan::memory::{self, Place};
 use crate::trainer::LibtorchTrainer;
 
 /// Bits kept free above the largest gradient seen, as the coordinator plans it.
@@ -34,11 +37,14 @@ pub struct Options {
     pub context_share: f64,
     /// As a run would have them.
     pub settings: Settings,
+    /// What the process takes before anything is loaded.
+    pub program_mib: f64,
 }
 
 /// Trains on random tokens and times it.
 pub fn measure(base: Pretrained, options: &Options) -> Result<Figures, TrainerError> {
     let config = base.model.config.clone();
+    let embedding_bytes = base.model.embedding.kind().elt_size_in_bytes() as f64;
     let mut trainer = LibtorchTrainer::on(base, &options.settings)?;
     trainer.initial_state()?;
     let mut run = Run { trainer, options, exponents: vec![], step: 0 };
@@ -61,8 +67,32 @@ pub fn measure(base: Pretrained, options: &Options) -> Result<Figures, TrainerEr
         seconds_per_step: seconds,
         peak_rss_mib: peak,
         gemm_roofline_fraction: Some(floor / seconds),
-        more: vec![("gemm_gflop_per_s", rate / 1e9), ("learned_tokens", work.learned)],
+        more: vec![
+            ("gemm_gflop_per_s", rate / 1e9),
+            ("learned_tokens", work.learned),
+            ("predicted_peak_rss_mib", predicted(config, embedding_bytes, &work, options)),
+        ],
     })
+}
+
+/// What `worker plan` would have said of the peak.
+fn predicted(config: ModelConfig, embedding_bytes: f64, work: &Work, options: &Options) -> f64 {
+    let settings = &options.settings;
+    let layers = config.layers;
+    let work = Workload {
+        nf4: settings.quantisation == "nf4",
+        embedding_bytes,
+        rank: i64::from(settings.adapter_rank),
+        adapters: if settings.adapter_verification { 2 } else { 1 },
+        tokens: work.tokens,
+        longest: options.sequence as f64,
+        squared_lengths: work.squared_lengths,
+        learned: work.learned,
+        verified: work.adapted - work.tokens,
+        config,
+    };
+    let place = Place::Cpu { program_mib: options.program_mib };
+    memory::peak(&work, place, if settings.recompute { layers } else { 0 })
 }
 
 struct Run<'a> {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use polya_proto::v1::Settings;
 
 use crate::adapters::Layout;
-use crate::bench::{Figures, decoding, random_base, reduction, training};
+use crate::bench::{Figures, decoding, in_mib, random_base, reduction, training};
 use crate::formats::huggingface::{Pretrained, Quantisation};
 use crate::model::shapes;
 use crate::trainer::load_base;
@@ -74,6 +74,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
                 steps: u64::from(args.steps),
                 context_share: args.context_share,
                 settings: settings(args),
+                program_mib: in_mib("/proc/self/status", "VmRSS:"),
             };
             training::measure(base(args)?, &options)?
         }

@@ -9,6 +9,7 @@ pub mod import;
 pub mod join;
 pub mod logits;
 pub mod model;
+pub mod plan;
 pub mod pretrain;
 pub mod solve;
 

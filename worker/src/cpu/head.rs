@@ -13,7 +13,7 @@ use crate::step::batch::{Prediction, Prepared, Transition, Weighing};
 use crate::step::loss::{Counts, Loss, Told};
 
 /// Logits that exist at once, at most.
-const LOGITS_MAX: usize = 1 << 25;
+pub(crate) const LOGITS_MAX: usize = 1 << 25;
 
 /// One row; its logits become their own gradient.
 struct Row<'a> {

@@ -17,9 +17,20 @@ pub(crate) mod vector;
 
 use tch::Tensor;
 
+use crate::quantization::Nf4Weight;
+
 /// `x W^T` `[N, out]` for `x` `[N, in]` fp32 and a matrix of fp32, fp16 or bf16; no gradient passes.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
-    let (x, factor) = (x.contiguous(), operand::Frozen::of_tensor(weight));
+    multiply(x, operand::Frozen::of_tensor(weight))
+}
+
+/// The same with a packed matrix.
+pub(crate) fn linear_nf4(x: &Tensor, weight: &Nf4Weight) -> Tensor {
+    multiply(x, operand::Frozen::of_nf4(weight))
+}
+
+fn multiply(x: &Tensor, factor: operand::Frozen) -> Tensor {
+    let x = x.contiguous();
     let (input, out) = factor.size();
     let rows = operand::View::new(crate::ffi::view::floats(&x), input);
     let mut y = vec![0f32; rows.rows * out];

@@ -23,3 +23,13 @@ pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: takes no pointers and does not return.
     unsafe { libc::_exit(code) }
 }
+
+/// Lets every buffer from a mebibyte on have pages of its own, which go back when it is freed: else those that come and go
+/// while a model is loaded leave holes between the weights, as large as the model once more.
+pub fn map_large_buffers() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: changes a parameter of the allocator; called before any other thread runs.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
