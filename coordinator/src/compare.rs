@@ -17,6 +17,8 @@ use crate::journal::{JournalError, Records};
 struct Side {
     records: Records,
     open: Option<Record>,
+    /// Classes of arithmetic that took part so far, in words.
+    classes: Vec<String>,
 }
 
 impl Side {
@@ -25,7 +27,7 @@ impl Side {
         if !path.is_file() {
             return Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", dir.display())));
         }
-        Ok(Side { records: Records::open(&path)?, open: None })
+        Ok(Side { records: Records::open(&path)?, open: None, classes: vec![] })
     }
 
     /// The next committed step.
@@ -34,6 +36,7 @@ impl Side {
             match record? {
                 Record::Commit(commit) => return Ok(Some(commit)),
                 open @ Record::Open { .. } => self.open = Some(open),
+                Record::Class { digest, words } => self.classes.push(format!("{words} ({digest})")),
                 _ => {}
             }
         }
@@ -87,6 +90,10 @@ fn compare(a: &Path, b: &Path) -> Result<Comparison, ExitError> {
         }
     }
     if comparison.first_difference.is_some() || comparison.equal_steps == 0 {
+        if left.classes != right.classes {
+            let (one, other) = (left.classes.join(" and "), right.classes.join(" and "));
+            comparison.reasons.push(format!("classes of arithmetic differ: [{one}] and [{other}]"));
+        }
         comparison.reasons.extend(run_reasons(left.open.as_ref(), right.open.as_ref()));
         comparison.reasons.extend(config_reasons(a, b));
     }
@@ -148,9 +155,7 @@ fn run_reasons(one: Option<&Record>, other: Option<&Record>) -> Vec<String> {
     let mut reasons: Vec<String> = checks.into_iter().filter_map(|(differs, words)| differs.then_some(words)).collect();
     if reasons.is_empty() {
         reasons.push(
-            "configuration, data, base and program are the same: a class of processor, a build of libtorch, or wrong \
-             arithmetic"
-                .to_owned(),
+            "configuration, data, base and program are the same: what differs is arithmetic or its class".to_owned(),
         );
     }
     reasons

@@ -37,6 +37,8 @@ struct Committed {
     time_ms: u64,
     microbatch: u32,
     worker: String,
+    /// Who computed it again and found the same.
+    second: Option<String>,
     /// Samples of the step: each one has the same share.
     samples: u64,
 }
@@ -72,6 +74,7 @@ fn committed(commit: &Commit, index: u32, setup: &Setup) -> Option<Committed> {
         time_ms: commit.time_ms,
         microbatch,
         worker: part.worker.clone(),
+        second: part.second.clone(),
         samples: microbatches.iter().map(|samples| samples.len() as u64).sum(),
     })
 }
@@ -93,7 +96,8 @@ impl History {
         let committed = |commit: &Committed| {
             json!({
                 "epoch": commit.epoch, "step": commit.step, "attempt": commit.attempt, "time_ms": commit.time_ms,
-                "microbatch": commit.microbatch, "worker": commit.worker, "samples_in_step": commit.samples,
+                "microbatch": commit.microbatch, "worker": commit.worker,
+                "second_worker": commit.second, "samples_in_step": commit.samples,
                 "weight": 1.0 / commit.samples as f64,
             })
         };
@@ -118,11 +122,12 @@ impl fmt::Display for History {
             |stage: usize| format!("{} {} tokens at {}", STAGES[stage], self.tokens[stage], self.stage_weights[stage]);
         writeln!(f, "{}: {}", self.sample, [0, 1, 2, 3].map(stage).join(", "))?;
         for commit in &self.commits {
-            let Committed { epoch, step, attempt, time_ms, microbatch, worker, samples } = commit;
+            let Committed { epoch, step, attempt, time_ms, microbatch, worker, second, samples } = commit;
+            let second = second.as_ref().map_or(String::new(), |second| format!(" and again by {second}"));
             let again = if *attempt > 0 { format!(", attempt {attempt}") } else { String::new() };
             writeln!(
                 f,
-                "epoch {epoch}: step {step}{again}, microbatch {microbatch}, computed by {worker}, committed {}, weight \
+                "epoch {epoch}: step {step}{again}, microbatch {microbatch}, computed by {worker}{second}, committed {}, weight \
                  1/{samples} of the step",
                 utc(*time_ms)
             )?;

@@ -76,6 +76,7 @@ pub(super) fn read(run_dir: &Path, setup: &Setup) -> Result<History, JournalErro
             Record::Retry(retry) => {
                 history.event(now, format!("step {} was tried again: {}", retry.step, retry.reason))
             }
+            Record::Class { words, .. } => history.event(now, format!("class of arithmetic: {words}")),
             Record::End { step } => {
                 history.event(now, format!("the run ended with step {step}"));
                 history.ended = true;
