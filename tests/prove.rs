@@ -167,3 +167,31 @@ fn a_report_is_one_page_that_loads_nothing_from_elsewhere() {
         assert!(!page.contains(outside), "{outside}");
     }
 }
+
+#[test]
+fn a_longer_run_begins_with_its_parent_s_adapters_and_names_it() {
+    let parent = Run::reference();
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("longer");
+    let sets = ["evaluation.samples=0", "train.steps=2"].map(|set| ["--set", set]).concat();
+    let arguments = ["--from", parent.path(), "--run-dir", dir.to_str().unwrap(), "--workers", "1"];
+    let output = run_texts("coordinator", &[&arguments[..], &sets].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let (report, _) = audit(&parent.dir);
+    let run_toml = std::fs::read_to_string(dir.join("run.toml")).unwrap();
+    for name in [&report["digest"], &report["head"]] {
+        assert!(run_toml.contains(name.as_str().unwrap()), "{name}: {run_toml}");
+    }
+    assert!(run_toml.contains("checkpoints/step-000008"), "{run_toml}");
+    let (report, code) = audit(&dir);
+    assert_eq!((code, report["steps"].as_u64()), (Some(0), Some(2)), "{report:#}");
+    // The first loss is what the parent has learned, not what the base knew.
+    let first = |dir: &Path| coordinator(&["replay", &dir.display().to_string(), "--step", "1"]).0;
+    let mean = |report: &Value| {
+        let losses: Vec<f64> =
+            report["samples"].as_array().unwrap().iter().filter_map(|s| s["loss"].as_f64()).collect();
+        losses.iter().sum::<f64>() / losses.len() as f64
+    };
+    let (before, after) = (mean(&first(&parent.dir)), mean(&first(&dir)));
+    assert!(after < before, "{before} nats before the parent run, {after} after it");
+}

@@ -12,7 +12,7 @@ use crate::exit::ExitError;
 use crate::run::{self, Options};
 use crate::status::Access;
 use crate::store::{Store, StoreError};
-use crate::{audit, compare, replay, report, security, status, time};
+use crate::{audit, compare, parent, replay, report, security, status, time};
 
 /// Where runs without --run-dir go.
 const RUNS: &str = "runs";
@@ -60,6 +60,12 @@ struct RunArgs {
     /// Go on with a run where its journal ends; `latest` is the newest under runs/.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
+    /// Begin a new run with another one's configuration and the adapters of its newest checkpoint, and name it as the parent.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["resume", "config"])]
+    from: Option<PathBuf>,
+    /// With --from: so many passes more over the data, with a schedule of their own.
+    #[arg(long, value_name = "N", requires = "from")]
+    extend_epochs: Option<u32>,
     /// File with the join token; made if it does not exist.
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<PathBuf>,
@@ -191,7 +197,13 @@ async fn start(mut args: RunArgs) -> Result<u8, ExitError> {
     let (resolved, run_dir) = match &args.resume {
         Some(dir) => resumed(dir, &args.sets).await?,
         None => {
-            let resolved = config::load(args.config.as_deref(), &args.sets).map_err(ExitError::usage)?;
+            let mut file = args.config.clone();
+            if let Some(from) = &args.from {
+                let (of_parent, sets) = parent::configuration(from, args.extend_epochs)?;
+                file = Some(of_parent);
+                args.sets = [sets, std::mem::take(&mut args.sets)].concat();
+            }
+            let resolved = config::load(file.as_deref(), &args.sets).map_err(ExitError::usage)?;
             (resolved, args.run_dir.clone().unwrap_or_else(new_run_dir))
         }
     };

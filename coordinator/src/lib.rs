@@ -11,6 +11,7 @@ pub mod exit;
 pub mod journal;
 pub mod launcher;
 pub mod outputs;
+pub mod parent;
 pub mod replay;
 pub mod report;
 pub mod run;

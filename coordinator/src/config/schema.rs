@@ -46,6 +46,8 @@ pub struct Run {
     pub second_computation: u32,
     /// Workers of another class of arithmetic are admitted and written down, not refused.
     pub allow_mixed: bool,
+    /// The run whose adapters this one begins with, by step, state and head of its chain; `--from` writes it.
+    pub parent: String,
 }
 
 /// `[base]`
