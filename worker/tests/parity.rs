@@ -253,7 +253,7 @@ fn fifty_steps_are_those_of_torch_from_loss_to_clipping_and_adamw() {
         let (mut clipped, mut whole) = (0, 0);
         for step in 0..50 {
             let set = LoraSet::new(set.layout.clone(), &state.parameters, true);
-            let found = microbatch::gradient(&model, &set, &prepared, (&loss(0.0), WEIGHING), 0.0, 0);
+            let found = microbatch::gradient(&model, &set, &prepared, (&loss(0.0), WEIGHING), 0.0, (1.0, 0));
             assert!((found.loss / losses[step] - 1.0).abs() < FP32, "step {step}: {} {}", found.loss, losses[step]);
             let (next, norm) = state.stepped(&adamw, rates[step], 0.05, found.values);
             assert!((norm / norms[step] - 1.0).abs() < 1e-4, "step {step}: {norm} {}", norms[step]);
@@ -280,7 +280,7 @@ fn the_first_loss_is_that_of_the_formulas() {
         let fixture = fixture(family);
         let model = fixture.model(Quantisation::None);
         let (set, ..) = fixture.adapters("both", &model);
-        let found = microbatch::gradient(&model, &set, &prepared(&fixture), (&loss(0.1), WEIGHING), 0.0, 0).loss;
+        let found = microbatch::gradient(&model, &set, &prepared(&fixture), (&loss(0.1), WEIGHING), 0.0, (1.0, 0)).loss;
         assert!((found / expected - 1.0).abs() < 1e-5, "{family}: {found:.6}");
     }
 }
