@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use coordinator_core::plan::learning_rate::LearningRate;
+use coordinator_core::plan::loss_scale;
 use coordinator_core::plan::schedule::{Cut, Length, Schedule};
 use coordinator_core::record::{RECORD_VERSION, Record};
 use coordinator_core::{Digest, Setup};
@@ -41,7 +42,8 @@ pub fn setup(config: &Config, data: &RunData) -> Result<Setup, ExitError> {
             steps,
         },
         stage_weights: [weights.understand, weights.plan, weights.execute, weights.verify],
-        scale_log2: 0,
+        // CUDA computes in fp16.
+        scale_log2: if config.worker.device == "cuda" { loss_scale::START_LOG2 } else { 0 },
         checkpoint_every: config.checkpoint.every,
         evaluation_every: config.evaluation.every,
         evaluate: config.evaluation.samples > 0,
