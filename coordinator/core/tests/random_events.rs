@@ -203,8 +203,13 @@ fn a_result_from_before_a_replaced_step_is_not_kept_after_it() {
     assert_proven(&world);
 }
 
+/// 100,000 with `POLYA_FULL=1`.
+fn histories() -> u32 {
+    if std::env::var_os("POLYA_FULL").is_some() { 100_000 } else { 10_000 }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: histories(), max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_history_of_faults_changes_the_outcome(history in prop::collection::vec((0u8..40, any::<u64>()), 0..400)) {

@@ -289,11 +289,12 @@ impl Machine {
             }
             Report::Saved { .. } | Report::Evaluated { .. } => vec![], // of a stream that is gone
             Report::Failed { during: "flip", error } => vec![crash(format!("flip: {error}"))], // R5
-            Report::Failed { during, error } => {
-                let exit_code = if matches!(error, TrainerError::Refused(_)) { exit::REFUSED } else { FAILED };
-                give_up(exit_code, format!("{during}: {error}"))
+            Report::Failed { during, error: error @ TrainerError::Refused(_) } => {
+                give_up(exit::REFUSED, format!("{during}: {error}"))
             }
-            Report::Panicked(message) => give_up(PANICKED, format!("the trainer panicked: {message}")),
+            // Out of memory, a bug that only this process meets: the others go on, as after any other death.
+            Report::Failed { during, error } => vec![crash(format!("{during}: {error}"))],
+            Report::Panicked(message) => vec![leave(PANICKED, format!("the trainer panicked: {message}"))],
         }
     }
 

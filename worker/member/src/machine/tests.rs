@@ -340,7 +340,9 @@ fn orders_that_end_a_worker() {
         Report::Failed { during: "loading the base", error: TrainerError::Refused("no such base".to_owned()) };
     assert_eq!(words(story.machine.trained(refused)), ["failed: loading the base: no such base", "exit 78"]);
     let panicked = Report::Panicked("shape".to_owned());
-    assert_eq!(words(story.machine.trained(panicked)), ["failed: the trainer panicked: shape", "exit 101"]);
+    assert_eq!(words(story.machine.trained(panicked)), ["exit 101"], "others may go on");
+    let exhausted = Report::Failed { during: "reducing", error: TrainerError::Fatal("no memory".to_owned()) };
+    assert_eq!(words(story.machine.trained(exhausted)), ["exit 1"], "others may go on");
 }
 
 #[test]
