@@ -78,7 +78,7 @@ fn reduce(backends: &[Backend], timeout: Duration, tokens: &[AbortToken]) -> Vec
 }
 
 fn reason(outcome: Outcome) -> String {
-    outcome.err().expect("it fails").to_string()
+    outcome.expect_err("it fails").to_string()
 }
 
 #[test]
