@@ -1,11 +1,16 @@
-//! Sources to trajectories to Parquet; stages, answers, derivations and scores. Knows no tensors and no network.
+//! Sources to trajectories to Parquet; stages, answers, derivations and scores. Knows no tensors, and sockets only in
+//! `teach`, `fetch` and `network`, behind the cargo feature of that name.
 
 pub mod arithmetic;
 pub mod cli;
 pub mod compose;
 pub mod contamination;
 pub mod evaluation;
+#[cfg(feature = "network")]
+pub mod fetch;
 pub mod graph;
+#[cfg(feature = "network")]
+pub mod network;
 pub mod parquet;
 pub mod plant;
 pub mod scores;
@@ -13,6 +18,8 @@ pub mod sources;
 pub mod split;
 pub mod stats;
 pub mod synthesize;
+#[cfg(feature = "network")]
+pub mod teach;
 pub mod tokenizer;
 pub mod tokens;
 pub mod trajectory;

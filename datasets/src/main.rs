@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand};
 use polya_datasets::cli::contamination::{self, Contamination};
 use polya_datasets::cli::convert::{ConvertArgs, convert};
 use polya_datasets::cli::equal::{EqualArgs, equal};
+#[cfg(feature = "network")]
+use polya_datasets::cli::fetch::{FetchArgs, fetch};
 use polya_datasets::cli::graph::{GraphArgs, graph};
 use polya_datasets::cli::inject::{InjectArgs, inject};
 use polya_datasets::cli::inspect::{InspectArgs, inspect};
@@ -14,10 +16,13 @@ use polya_datasets::cli::score::{ScoreArgs, score};
 use polya_datasets::cli::split::{self, Split};
 use polya_datasets::cli::stats::{StatsArgs, stats};
 use polya_datasets::cli::synthesize::{SynthesizeArgs, synthesize};
+#[cfg(feature = "network")]
+use polya_datasets::cli::teach::{TeachArgs, teach};
 
-/// Polya's data: four-stage trajectories from GSM8K and from built-in problems, planted errors, splits, contamination.
+/// Polya's data: four-stage trajectories from published files, teacher models and built-in problems; planted errors,
+/// splits, contamination, scores.
 ///
-/// Exit codes: 0 done, 2 the command line or a path is wrong, 1 content or I/O.
+/// Exit codes: 0 done, 2 the command line or a path is wrong, 1 content or I/O, 75 stopped on purpose.
 #[derive(Debug, Parser)]
 #[command(name = "datasets", version, arg_required_else_help = true)]
 struct Arguments {
@@ -40,6 +45,10 @@ enum Command {
     Equal(EqualArgs),
     Graph(GraphArgs),
     Score(ScoreArgs),
+    #[cfg(feature = "network")]
+    Teach(TeachArgs),
+    #[cfg(feature = "network")]
+    Fetch(FetchArgs),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +64,10 @@ fn main() -> ExitCode {
         Command::Equal(args) => equal(args),
         Command::Graph(args) => graph(args),
         Command::Score(args) => score(args),
+        #[cfg(feature = "network")]
+        Command::Teach(args) => teach(args),
+        #[cfg(feature = "network")]
+        Command::Fetch(args) => fetch(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

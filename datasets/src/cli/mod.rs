@@ -3,6 +3,8 @@
 pub mod contamination;
 pub mod convert;
 pub mod equal;
+#[cfg(feature = "network")]
+pub mod fetch;
 pub mod graph;
 pub mod inject;
 pub mod inspect;
@@ -13,6 +15,8 @@ pub mod score;
 pub mod split;
 pub mod stats;
 pub mod synthesize;
+#[cfg(feature = "network")]
+pub mod teach;
 mod texts;
 
 use std::path::Path;
@@ -46,6 +50,12 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         });
         Failure { code: if missing { 2 } else { 1 }, error }
     }
+}
+
+/// A number of an option from 0 to a thousand million.
+#[cfg(feature = "network")]
+fn not_negative(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|value| (0.0..=1e9).contains(value)).ok_or_else(|| "a number from 0 to 1e9".to_owned())
 }
 
 /// A usage failure unless the path is a file that can be opened.

@@ -20,6 +20,29 @@ impl Progress {
         Progress(ProgressBar::no_length().with_style(style).with_message(what))
     }
 
+    /// Bytes of a file.
+    #[cfg(feature = "network")]
+    pub(super) fn bytes(what: &'static str) -> Self {
+        let style = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        Progress(ProgressBar::no_length().with_style(style).with_message(what))
+    }
+
+    /// So many units of so many, if anybody knows, are there.
+    #[cfg(feature = "network")]
+    pub(super) fn reached(&self, units: u64, of: Option<u64>) {
+        if let Some(of) = of {
+            self.0.set_length(of);
+        }
+        self.0.set_position(units);
+    }
+
+    /// Says more beside the bar.
+    #[cfg(feature = "network")]
+    pub(super) fn say(&self, what: String) {
+        self.0.set_message(what);
+    }
+
     /// One unit is done.
     pub(super) fn tick(&self) {
         self.0.inc(1);

@@ -107,18 +107,20 @@ struct Run<'s, S> {
 }
 
 /// A record as it was read.
-enum Raw {
+pub(crate) enum Raw {
     Bytes(Record),
     Row(u64, Value),
 }
 
-enum Reader {
+/// The records of a file, whatever it is made of.
+pub(crate) enum Reader {
     Bytes(Box<Records<Box<dyn BufRead + Send>>>),
     Rows(Rows, u64),
 }
 
 impl Reader {
-    fn open(path: &Path) -> Result<Self, String> {
+    /// Opens a file. Errors are sentences of the reader's.
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
         if is_parquet(path) {
             return Ok(Reader::Rows(Rows::open(path)?, 0));
         }
@@ -127,7 +129,8 @@ impl Reader {
         Ok(Reader::Bytes(Box::new(Records::new(file, framing))))
     }
 
-    fn next(&mut self) -> Result<Option<Raw>, String> {
+    /// The next record; none at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Raw>, String> {
         match self {
             Reader::Bytes(records) => Ok(records.next_record().map_err(|error| error.to_string())?.map(Raw::Bytes)),
             Reader::Rows(rows, next) => {
@@ -151,21 +154,24 @@ impl Reader {
 }
 
 impl Raw {
-    fn place(&self) -> (u64, u64, u64) {
+    /// Line from 1, byte, and index from 0.
+    pub(crate) fn place(&self) -> (u64, u64, u64) {
         match self {
             Raw::Bytes(record) => (record.line, record.byte, record.index),
             Raw::Row(index, _) => (index + 1, *index, *index),
         }
     }
 
-    fn value(&self) -> Result<Value, Refusal> {
+    /// The JSON object in it.
+    pub(crate) fn value(&self) -> Result<Value, Refusal> {
         match self {
             Raw::Bytes(record) => record.object(),
             Raw::Row(_, row) => Ok(row.clone()),
         }
     }
 
-    fn snippet(&self) -> String {
+    /// How it begins.
+    pub(crate) fn snippet(&self) -> String {
         match self {
             Raw::Bytes(record) => record.snippet(),
             Raw::Row(_, row) => {

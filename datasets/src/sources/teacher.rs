@@ -96,7 +96,7 @@ pub(super) fn finish(
 }
 
 /// A text or a number as text; nothing if it says nothing.
-pub(super) fn plain(value: &Value) -> Option<String> {
+pub(crate) fn plain(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
         Value::Number(number) => number.to_string(),
