@@ -43,5 +43,5 @@ fn a_plan_fits_or_says_what_to_change() {
     let file = folder.path().join("run.toml");
     std::fs::write(&file, "[batch]\ntoken_budget = 5\n").unwrap();
     let (code, _) = worker(&["plan", "--config", file.to_str().unwrap()]);
-    assert_ne!(code, 0);
+    assert_eq!(code, 2);
 }

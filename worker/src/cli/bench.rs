@@ -1,8 +1,9 @@
 //! `worker bench`: what a step, generation or the all-reduce costs on this machine.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use polya_proto::v1::Settings;
 
+use super::UsageError;
 use crate::adapters::Layout;
 use crate::bench::{Figures, decoding, in_mib, random_base, reduction, training};
 use crate::formats::huggingface::{Pretrained, Quantisation};
@@ -63,7 +64,7 @@ pub struct BenchArgs {
 /// Runs it.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     if !(0.0..1.0).contains(&args.context_share) || !(0.0..1.0).contains(&args.dropout) {
-        bail!("--context-share and --dropout must be from 0 to less than 1");
+        return Err(UsageError("--context-share and --dropout must be from 0 to less than 1".to_owned()).into());
     }
     tch::set_num_threads(args.threads as i32);
     let figures = match args.what.as_str() {

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use toml::{Table, Value};
+
+use crate::cli::UsageError;
 
 const DEFAULTS: &str = include_str!("../../../coordinator/src/config/defaults.toml");
 
@@ -59,7 +61,10 @@ fn merge(all: &mut Table, given: Table, prefix: &str) -> Result<()> {
         match (all.get_mut(&key), value) {
             (Some(Value::Table(inside)), Value::Table(given)) => merge(inside, given, &format!("{prefix}{key}."))?,
             (Some(old), value) => *old = value,
-            (None, _) => bail!("`{prefix}{key}` is no key; `coordinator --print-config` lists all"),
+            (None, _) => {
+                let reason = format!("`{prefix}{key}` is no key; `coordinator --print-config` lists all");
+                return Err(UsageError(reason).into());
+            }
         }
     }
     Ok(())
