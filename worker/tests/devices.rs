@@ -1,6 +1,8 @@
 //! What the worker says about GPUs, with drivers and libraries of our own in their place: each way in which a GPU cannot be
 //! used is named, and none of them ends on the CPU.
 
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,5 +1,7 @@
 //! `worker plan` and what it predicts, against the real process.
 
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+
 use std::process::Command;
 
 use serde_json::Value;
