@@ -71,6 +71,8 @@ fn a_run_is_exported_compared_scored_and_goes_on_as_the_start_of_another() {
         text(&at("merged")),
         "--adapters",
         text(&at("merged/verification")),
+        "--quant",
+        "none",
         "--ids",
         text(&ids),
         "--verify-from",
