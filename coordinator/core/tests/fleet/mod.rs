@@ -128,14 +128,20 @@ pub(crate) struct World {
     now_ms: u64,
     /// Workers that the core asked for.
     pub(crate) recruits: usize,
+    setup: Setup,
 }
 
 impl World {
     /// A run without workers yet.
     pub(crate) fn new() -> Self {
+        World::of(setup())
+    }
+
+    /// A run with other constants than `setup()`'s.
+    pub(crate) fn of(setup: Setup) -> Self {
         let records = vec![Record::Epoch { epoch: 1, time_ms: 0 }];
         World {
-            state: State::new(setup(), &records, BTreeSet::new(), BTreeSet::new()),
+            state: State::new(setup.clone(), &records, BTreeSet::new(), BTreeSet::new()),
             records,
             end: None,
             appends: VecDeque::new(),
@@ -149,6 +155,7 @@ impl World {
             connections: 0,
             now_ms: 0,
             recruits: 0,
+            setup,
         }
     }
 
@@ -232,7 +239,7 @@ impl World {
             Record::Checkpoint { step, .. } => Some(*step),
             _ => None,
         });
-        self.state = State::new(setup(), &self.records, whole.collect(), self.evaluated.clone());
+        self.state = State::new(self.setup.clone(), &self.records, whole.collect(), self.evaluated.clone());
         (0..self.workers.len()).for_each(|index| self.connect(index));
     }
 
@@ -405,8 +412,7 @@ impl World {
         assert_eq!((plan.step, plan.attempt), (step, attempt));
         let held = worker.held.expect("a worker with a plan holds a state");
         assert_eq!(held.step + 1, step, "work begins from the state before the step");
-        let setup = setup();
-        let indices = &setup.schedule.microbatches(step)[microbatch as usize];
+        let indices = &self.setup.schedule.microbatches(step)[microbatch as usize];
         let statistics =
             Statistics { samples: indices.len() as u32, magnitudes: magnitudes(step), ..Statistics::default() };
         let done = Done {
