@@ -142,7 +142,7 @@ fn with_certificates_only_the_fleet_s_own_take_part() {
     }
     assert_eq!(certificates(&ours).status.code(), Some(2), "a folder of certificates is not overwritten");
     let tls = ours.to_str().unwrap();
-    let (run, address) = external(&dir, &["--tls", tls]);
+    let (run, address) = external(&dir, &["--tls", tls, "--set", "run.min_workers=2"]);
     let short = ["--park-limit", "2"];
     // Plain text, and a certificate of another authority.
     assert_eq!(worker(address, &short).wait(), Some(75));

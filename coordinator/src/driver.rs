@@ -1,6 +1,7 @@
 //! The shell around the pure core: world to events, actions to effects, in order.
 
 mod contents;
+mod farewell;
 mod local;
 
 pub(crate) use contents::welcome;
@@ -118,7 +119,7 @@ impl Driver {
     /// Drives the run to its end.
     pub async fn run(
         &mut self,
-        mut inputs: mpsc::Receiver<Input>,
+        inputs: &mut mpsc::Receiver<Input>,
         mut exits: mpsc::UnboundedReceiver<Exited>,
         mut stop: mpsc::Receiver<()>,
     ) -> Result<End, ExitError> {
@@ -178,6 +179,7 @@ impl Driver {
             Input::Superseded(epoch) => {
                 let reason =
                     format!("another coordinator has claimed the run in the store (epoch {epoch}): it goes on there");
+                self.outboxes.clear(); // the workers park, and go on with the other one
                 self.end = Some(End::Stopped(reason));
             }
             Input::Asked(reply) => {

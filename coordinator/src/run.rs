@@ -110,7 +110,7 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
     let core = State::of_journal(setup, fold, evaluated(run_dir));
     write_address(run_dir, address)?;
 
-    let (inputs, received) = mpsc::channel(INPUTS);
+    let (inputs, mut received) = mpsc::channel(INPUTS);
     let server = serve(listener, inputs.clone(), token, credentials)?;
     println!("listening on {address}");
     let parts = Parts { core, config: config.clone(), run_dir: run_dir.clone(), data, journal };
@@ -121,12 +121,15 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
     if !options.external {
         driver.launcher = Some(start_workers(launcher, &options)?);
     }
-    let end = driver.run(received, exits, stop_signals()?).await;
+    let end = driver.run(&mut received, exits, stop_signals()?).await;
     if !matches!(end, Ok(End::Finished | End::Drained))
         && let Some(launcher) = &driver.launcher
     {
         // The journal has what counts; workers that nobody told to leave would park.
         launcher.workers().for_each(|worker| launcher::signal(worker.pid, libc::SIGKILL));
+    }
+    if let Ok(end) = &end {
+        driver.see_off(end, &mut received, FAREWELL).await;
     }
     let dismissed = dismiss(&mut driver).await;
     if let Some(publisher) = driver.publisher.take() {
