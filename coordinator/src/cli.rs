@@ -17,17 +17,17 @@ use crate::{audit, compare, parent, replay, report, security, status, time};
 /// Where runs without --run-dir go.
 const RUNS: &str = "runs";
 
-/// Polya's coordinator: trains a model to reason in steps that can be checked, on any number of workers, with an outcome
-/// that does not depend on what happens to them.
+/// Polya's coordinator: trains a model to reason in steps that can be checked, on any number of
+/// workers, with an outcome that does not depend on what happens to them.
 ///
 /// Examples:
-///   coordinator --workers 2                                      the built-in base and problems, on this machine
+///   coordinator --workers 2                    the built-in base and problems, on this machine
 ///   coordinator --workers 2 --set train.steps=200 --run-dir r    a run of your own
-///   coordinator --resume latest                                  go on after Ctrl-C, a crash or a power cut
-///   coordinator audit r                                          prove that each sample counted exactly once
+///   coordinator --resume latest                go on after Ctrl-C, a crash or a power cut
+///   coordinator audit r                        prove that each sample counted exactly once
 ///
-/// Exit codes: 0 done; 2 the command line, the configuration or a path is wrong; 1 content or I/O; 75 saved and stopped
-/// on purpose.
+/// Exit codes: 0 done; 2 the command line, the configuration or a path is wrong; 1 content or I/O;
+/// 75 saved and stopped on purpose.
 #[derive(Debug, Parser)]
 #[command(name = "coordinator", version, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
