@@ -2,39 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
 
+mod desk;
 mod server;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use desk::{Desk, datasets, finish};
 use serde_json::Value;
-use server::{Request, Response, Server, datasets};
+use server::{Request, Response, Server};
 
-struct Desk(tempfile::TempDir);
-
-impl Desk {
-    fn new() -> Self {
-        Desk(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
+trait Fetch {
     /// Runs `fetch DATASET --output DIR …`; exit code, what was printed, what was said.
-    fn fetch(&self, dataset: &str, more: &[&str]) -> (Option<i32>, String, String) {
-        let output = self.0.path().to_str().unwrap();
-        let arguments = [&["fetch", dataset, "--output", output, "--backoff", "0"], more].concat();
-        let done = datasets(&arguments).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (done.status.code(), text(done.stdout), text(done.stderr))
-    }
+    fn fetch(&self, dataset: &str, more: &[&str]) -> (Option<i32>, String, String);
+}
 
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+impl Fetch for Desk {
+    fn fetch(&self, dataset: &str, more: &[&str]) -> (Option<i32>, String, String) {
+        let output = self.text("");
+        finish(datasets(&[&["fetch", dataset, "--output", &output, "--backoff", "0"], more].concat()))
     }
 }
 

@@ -2,49 +2,29 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod desk;
 
+use std::io::Write;
+use std::path::Path;
+
+use desk::{Desk, datasets, finish};
 use polya_datasets::parquet;
 use polya_datasets::trajectory::{self, Trajectory};
 use serde_json::{Value, json};
 
-fn datasets(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_datasets")).args(arguments).output().unwrap()
+trait Parse {
+    /// Parses without `--source`; exit code, the counts, and what was said.
+    fn parse(&self, inputs: &[&str], more: &[&str]) -> (Option<i32>, Value, String);
+
+    fn kept(&self) -> Vec<Trajectory>;
 }
 
-struct Desk(tempfile::TempDir);
-
-impl Desk {
-    fn new() -> Self {
-        Desk(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-        self.text(name)
-    }
-
-    /// Parses without `--source`; the counts and what was said.
+impl Parse for Desk {
     fn parse(&self, inputs: &[&str], more: &[&str]) -> (Option<i32>, Value, String) {
         let output = self.text("out.parquet");
-        let mut arguments = vec!["parse", "--json", "--output", &output, "--input"];
-        arguments.extend(inputs);
-        arguments.extend(more);
-        let done = datasets(&arguments);
-        let counts = serde_json::from_slice(&done.stdout).unwrap_or_default();
-        (done.status.code(), counts, String::from_utf8(done.stderr).unwrap())
+        let (code, printed, said) =
+            finish(datasets(&[&["parse", "--json", "--output", &output, "--input"], inputs, more].concat()));
+        (code, serde_json::from_str(&printed).unwrap_or_default(), said)
     }
 
     fn kept(&self) -> Vec<Trajectory> {
@@ -67,8 +47,8 @@ fn packed_files_are_recognised_and_each_place_of_a_duplicate_is_told() {
     let desk = Desk::new();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all((gsm8k(1) + "\u{0}\n" + &gsm8k(2)).as_bytes()).unwrap();
-    let first = desk.write("train.jsonl.gz", &packed.finish().unwrap());
-    let second = desk.write("more.jsonl.zst", &zstd::encode_all((gsm8k(2) + &gsm8k(3)).as_bytes(), 1).unwrap());
+    let first = desk.write("train.jsonl.gz", packed.finish().unwrap());
+    let second = desk.write("more.jsonl.zst", zstd::encode_all((gsm8k(2) + &gsm8k(3)).as_bytes(), 1).unwrap());
     let (rejects, duplicates) = (desk.text("r.jsonl"), desk.text("d.jsonl"));
     let (code, counts, said) = desk.parse(&[&first, &second], &["--rejects", &rejects, "--duplicates", &duplicates]);
     assert_eq!(code, Some(0), "{said}");
@@ -105,8 +85,7 @@ fn strict_stops_at_the_first_reject_and_writes_nothing() {
     assert_eq!(code, Some(1));
     assert!(said.contains("line 2: not_json"), "{said}");
     assert!(!desk.path("out.parquet").exists());
-    let left: Vec<_> = std::fs::read_dir(desk.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["train.jsonl"], "no temporary file stays");
+    assert_eq!(desk.names(), ["train.jsonl"], "no temporary file stays");
 }
 
 #[test]
@@ -138,7 +117,7 @@ fn trajectories_go_in_as_they_came_out() {
     }
     let (parquet, lines) = (desk.text("again.parquet"), desk.text("again.jsonl"));
     std::fs::rename(desk.path("out.parquet"), &parquet).unwrap();
-    assert_eq!(datasets(&["convert", "--input", &parquet, "--output", &lines]).status.code(), Some(0));
+    assert_eq!(finish(datasets(&["convert", "--input", &parquet, "--output", &lines])).0, Some(0));
     for input in [&parquet, &lines] {
         let (code, counts, said) = desk.parse(&[input], &[]);
         assert_eq!((code, &counts["kept"]), (Some(0), &json!(80)), "{said}");
@@ -153,8 +132,8 @@ fn answers_and_traces_are_judged_line_by_line() {
     let rows = [json!({ "gold": "1/2", "prediction": "Final Answer: 0.5" }), json!({ "gold": "3", "prediction": "4" })];
     let input = desk.write("a.jsonl", rows.map(|row| row.to_string() + "\n").concat().as_bytes());
     let output = desk.text("b.jsonl");
-    assert_eq!(datasets(&["equal", "--input", &input, "--output", &output]).status.code(), Some(0));
-    let verdicts = json_lines(&desk.path("b.jsonl"));
+    assert_eq!(finish(datasets(&["equal", "--input", &input, "--output", &output])).0, Some(0));
+    let verdicts = desk.rows("b.jsonl");
     assert_eq!(verdicts.iter().map(|row| &row["equal"]).collect::<Vec<_>>(), [&json!(true), &json!(false)]);
     assert_eq!(verdicts[0]["extracted"], json!("0.5"));
 
@@ -163,21 +142,17 @@ fn answers_and_traces_are_judged_line_by_line() {
     let trace = desk.kept()[0].canonical().text;
     let row = json!({ "question": desk.kept()[0].question, "teacher": trace, "student": trace, "answer": "7" });
     let input = desk.write("s.jsonl", (row.to_string() + "\n").as_bytes());
-    assert_eq!(datasets(&["score", "--input", &input, "--output", &output]).status.code(), Some(0));
-    let verdict = &json_lines(&desk.path("b.jsonl"))[0];
+    assert_eq!(finish(datasets(&["score", "--input", &input, "--output", &output])).0, Some(0));
+    let verdict = &desk.rows("b.jsonl")[0];
     assert_eq!(
         (&verdict["correct"], &verdict["rfs_format"], &verdict["rfs"]["f1"]),
         (&json!(true), &json!(1.0), &json!(1.0))
     );
     let graph = desk.text("g.jsonl");
-    datasets(&["graph", "--input", &desk.text("out.parquet"), "--output", &graph]);
-    let graph = &json_lines(Path::new(&graph))[0];
+    assert_eq!(finish(datasets(&["graph", "--input", &desk.text("out.parquet"), "--output", &graph])).0, Some(0));
+    let graph = &desk.rows("g.jsonl")[0];
     assert_eq!(graph["derivations"], json!([{ "value": "7", "expression": "4 + 3" }]));
     assert_eq!((&graph["exact"], &graph["given"]), (&json!(true), &json!(["3", "4"])));
-}
-
-fn json_lines(path: &Path) -> Vec<Value> {
-    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A file of the data folder beside the checkout; the test passes by without it, but not in CI.

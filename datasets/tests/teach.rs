@@ -3,69 +3,56 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
 
+mod desk;
 mod server;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
+use desk::{Desk, datasets, finish};
 use serde_json::{Value, json};
-use server::{Request, Response, Server, datasets};
+use server::{Request, Response, Server};
 
 const KEY: &str = "sk-not-to-be-seen";
 
-struct Desk(tempfile::TempDir);
+/// A desk with so many questions.
+fn desk_with(questions: usize) -> Desk {
+    let desk = Desk::new();
+    let rows = (0..questions).map(|number| json!({ "question": question(number), "ground_truth": number + 3 }));
+    desk.write("questions.jsonl", rows.map(|row| row.to_string() + "\n").collect::<String>());
+    desk
+}
 
-impl Desk {
-    /// A desk with so many questions.
-    fn new(questions: usize) -> Self {
-        let desk = Desk(tempfile::tempdir().unwrap());
-        let rows = (0..questions).map(|number| json!({ "question": question(number), "ground_truth": number + 3 }));
-        desk.write("questions.jsonl", &rows.map(|row| row.to_string() + "\n").collect::<String>());
-        desk
-    }
+trait Teach {
+    fn command(&self, server: &Server, more: &[&str]) -> Command;
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
+    /// Runs `teach`: exit code, totals, and what was said.
+    fn teach(&self, server: &Server, more: &[&str]) -> (Option<i32>, Value, String);
+}
 
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn rows(&self, name: &str) -> Vec<Value> {
-        self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
+impl Teach for Desk {
     fn command(&self, server: &Server, more: &[&str]) -> Command {
-        let (input, output) = (self.path("questions.jsonl"), self.path("taught.jsonl"));
+        let (input, output) = (self.text("questions.jsonl"), self.text("taught.jsonl"));
         let url = server.url("/v1");
         let fixed = ["teach", "--json", "--model", "m", "--base-url", &url, "--backoff", "0", "--input"];
-        let named = [input.to_str().unwrap(), "--output", output.to_str().unwrap()];
+        let named = [&*input, "--output", &output];
         let mut command = datasets(&[&fixed[..], &named, more].concat());
         command.env("OPENAI_API_KEY", KEY);
         command
     }
 
-    /// Runs `teach`: exit code, totals, and what was said.
     fn teach(&self, server: &Server, more: &[&str]) -> (Option<i32>, Value, String) {
-        let done = self.command(server, more).output().unwrap();
-        let said = String::from_utf8(done.stderr).unwrap();
-        let printed = String::from_utf8(done.stdout).unwrap();
-        for entry in std::fs::read_dir(self.0.path()).unwrap() {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let (code, printed, said) = finish(self.command(server, more));
+        for name in self.names() {
+            let bytes = std::fs::read(self.path(&name)).unwrap();
             assert!(!String::from_utf8_lossy(&bytes).contains(KEY), "the key is in no file");
         }
         assert!(!printed.contains(KEY) && !said.contains(KEY), "the key is told to nobody: {said}");
-        (done.status.code(), serde_json::from_str(&printed).unwrap_or_default(), said)
+        (code, serde_json::from_str(&printed).unwrap_or_default(), said)
     }
 }
 
@@ -122,7 +109,7 @@ fn error(status: u16, code: &str) -> Response {
 
 #[test]
 fn a_teacher_file_is_made_and_parsed() {
-    let (desk, server) = (Desk::new(20), Server::start(good));
+    let (desk, server) = (desk_with(20), Server::start(good));
     let (code, totals, said) = desk.teach(
         &server,
         &["--temperature", "0.5", "--price-in", "1", "--price-out", "10", "--requests-per-minute", "1e9"],
@@ -222,7 +209,7 @@ fn every_misbehaviour_ends_with_the_right_result() {
         };
         scripts[which].1(request, time)
     });
-    let desk = Desk::new(scripts.len());
+    let desk = desk_with(scripts.len());
     let (code, totals, said) = desk.teach(&server, &["--timeout", "10", "--concurrency", "3"]);
     assert_eq!(code, Some(0), "{said}");
     for (which, times) in counts(&server) {
@@ -247,7 +234,7 @@ fn every_misbehaviour_ends_with_the_right_result() {
 
 #[test]
 fn after_kill_9_only_what_is_missing_is_asked() {
-    let (desk, answered) = (Desk::new(12), AtomicUsize::new(0));
+    let (desk, answered) = (desk_with(12), AtomicUsize::new(0));
     let first = Server::start(move |request| match answered.fetch_add(1, Ordering::Relaxed) {
         0..6 => good(request),
         _ => Response::Silence,
@@ -284,7 +271,7 @@ fn ctrl_c_waits_for_what_is_on_its_way_and_keeps_it() {
         let _ = released.recv();
         good(request)
     });
-    let desk = Desk::new(5);
+    let desk = desk_with(5);
     let mut command = desk.command(&server, &["--concurrency", "1"]);
     let mut teacher = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(teacher.stderr.take().unwrap()).lines().map(Result::unwrap);
@@ -320,7 +307,7 @@ fn errors_that_no_attempt_helps_end_the_asking_and_name_the_remedy() {
         (|_| error(503, "x"), 1, 15, "5 questions in a row"),
     ];
     for (script, code, requests, remedy) in cases {
-        let (desk, server) = (Desk::new(9), Server::start(script));
+        let (desk, server) = (desk_with(9), Server::start(script));
         let (found, _, said) = desk.teach(&server, &["--concurrency", "1", "--attempts", "3"]);
         assert_eq!((found, server.seen().len()), (Some(code), requests), "{said}");
         assert!(said.contains(remedy), "{remedy}: {said}");
@@ -337,7 +324,7 @@ fn a_question_that_the_server_does_not_take_is_passed_over() {
         0 | 4 => error(400, "some_code_of_its_own"),
         _ => good(request),
     };
-    let (desk, server) = (Desk::new(6), Server::start(odd));
+    let (desk, server) = (desk_with(6), Server::start(odd));
     let (code, totals, said) = desk.teach(&server, &["--concurrency", "1"]);
     assert_eq!((code, &totals["kept"], &totals["rejected"]), (Some(0), &json!(4), &json!(2)), "{said}");
     assert!(counts(&server).values().all(|times| *times == 1));
@@ -347,7 +334,7 @@ fn a_question_that_the_server_does_not_take_is_passed_over() {
 
 #[test]
 fn the_budget_is_kept_and_raised() {
-    let (desk, server) = (Desk::new(10), Server::start(good));
+    let (desk, server) = (desk_with(10), Server::start(good));
     let arguments = ["--max-tokens", "200", "--concurrency", "3", "--budget-tokens"];
     let (code, totals, said) = desk.teach(&server, &[&arguments[..], &["3000"]].concat());
     assert_eq!((code, &totals["stopped"]), (Some(75), &json!("budget")), "{said}");
@@ -372,9 +359,9 @@ fn samples_vote_where_nobody_knows_the_truth() {
         let off = if which == 1 { *time } else { usize::from(*time == 2) };
         whole(200, &completion(&solution(which, which + 3 + off)))
     });
-    let desk = Desk::new(0);
+    let desk = desk_with(0);
     let rows = (0..3).map(|number| json!({ "question": question(number) }).to_string() + "\n");
-    desk.write("questions.jsonl", &rows.collect::<String>());
+    desk.write("questions.jsonl", rows.collect::<String>());
     let (code, totals, said) = desk.teach(&server, &["--samples", "3", "--temperature", "1"]);
     assert_eq!((code, &totals["kept"], &totals["rejected"]), (Some(0), &json!(2), &json!(1)), "{said}");
     assert_eq!(totals["samples"]["rejected"], json!({ "no_majority": 3, "outvoted": 2 }));
@@ -384,7 +371,7 @@ fn samples_vote_where_nobody_knows_the_truth() {
 
 #[test]
 fn a_dry_run_shows_the_prompt_and_asks_nothing() {
-    let (desk, server) = (Desk::new(0), Server::start(good));
+    let (desk, server) = (desk_with(0), Server::start(good));
     desk.write("questions.jsonl", "{\"question\": \"Có bao nhiêu số chẵn dưới 10?\"}\n{\"question\": \"1+1?\"}\n");
     let (code, totals, said) = desk.teach(&server, &["--dry-run", "--samples", "3", "--price-out", "1000000"]);
     assert_eq!((code, &totals["requests"], &totals["questions"]), (Some(0), &json!(6), &json!(2)), "{said}");
@@ -397,7 +384,7 @@ fn a_dry_run_shows_the_prompt_and_asks_nothing() {
 
 #[test]
 fn a_wrong_command_line_is_told_before_anything_is_asked() {
-    let (desk, server) = (Desk::new(1), Server::start(good));
+    let (desk, server) = (desk_with(1), Server::start(good));
     let (input, output, url) = (desk.path("questions.jsonl"), desk.path("taught.jsonl"), server.url("/v1"));
     let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());
     let right = [("--input", input), ("--output", output), ("--base-url", url.as_str()), ("--model", "m")];

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 
 /// What a client sent.
@@ -122,14 +121,4 @@ fn write(mut stream: TcpStream, response: Response) {
     // A client that has heard enough hangs up.
     let _ = stream.write_all(&body[..upto.min(body.len())]);
     let _ = stream.flush();
-}
-
-/// The real program, which goes to no proxy.
-pub(crate) fn datasets(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_datasets"));
-    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "OPENAI_API_KEY"] {
-        command.env_remove(name);
-    }
-    command.args(arguments);
-    command
 }
