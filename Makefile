@@ -32,7 +32,7 @@ check: libtorch deny ## formatting, lints, licences and banned dependencies
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	cargo deny --locked check bans licenses sources
 
-interop: build ## pyarrow, TensorBoard, PEFT and bitsandbytes agree with what a run writes and computes (a throwaway venv, 800 MB)
+interop: build ## pyarrow, polars, DuckDB, TensorBoard, PEFT and bitsandbytes agree with what a run writes and computes (a throwaway venv, 900 MB)
 	$(PYTHON) scripts/interop/run
 
 manifests: ## render k8s/base with kubectl and validate it strictly (a throwaway venv)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from checks import run, verdict
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,34 +15,21 @@ from transformers.utils import logging
 
 BASE, FILES, WORKER = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 NAMES = ["reasoning", "verification"]
-FAILED = []
 
 
 def main():
     logging.disable_progress_bar()
+    return run(scripts, merged_tokenizer, logits_and_gradients)
+
+
+def scripts():
+    """The script that lies in each export."""
     for name, words in (("peft", [BASE]), ("merged-f32", []), ("merged-f16", []), ("gguf", [])):
-        check_script(name, words)
-    for check in (merged_tokenizer, logits_and_gradients):
-        try:
-            check()
-        except Exception as error:  # a reader that refuses a file is what this is about
-            verdict(f"{check.__name__}: {type(error).__name__}: {error}", False)
-    return 1 if FAILED else 0
-
-
-def verdict(name, ok, figure=""):
-    if not ok:
-        FAILED.append(name)
-    print(f"{'ok  ' if ok else 'FAIL'} {name}  {figure}", flush=True)
-
-
-def check_script(name, words):
-    """The script that lies in the export."""
-    done = subprocess.run([sys.executable, "-W", "ignore", FILES / "exports" / name / "check.py", *words],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    last = (done.stdout.split() or ["nothing"])[-1]
-    ok = done.returncode == 0 and float(last) < (5e-3 if name == "gguf" else 2e-5)
-    verdict(f"export {name}: its own script finds its logits", ok, last if not done.returncode else done.stderr[-400:])
+        done = subprocess.run([sys.executable, "-W", "ignore", FILES / "exports" / name / "check.py", *words],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        last = (done.stdout.split() or ["nothing"])[-1]
+        ok = done.returncode == 0 and float(last) < (5e-3 if name == "gguf" else 2e-5)
+        verdict(f"export {name}: its own script finds its logits", ok, last if not done.returncode else done.stderr[-400:])
 
 
 def merged_tokenizer():

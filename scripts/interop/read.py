@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import torch
+from checks import run, verdict
 from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 from transformers.utils import logging
 
 BASE, FILES = Path(sys.argv[1]), Path(sys.argv[2])
-FAILED = []
 TEXT = (pa.string(), pa.large_string())
 TRAJECTORY = {
     "id": TEXT, "source": TEXT, "split": TEXT, "question": TEXT, "understand": TEXT, "plan": TEXT, "execute": TEXT,
@@ -28,18 +28,7 @@ STAGES = ["understand", "plan", "execute", "verify"]
 
 def main():
     logging.disable_progress_bar()
-    for check in (trajectories, statistics, events, generation, adapters):
-        try:
-            check()
-        except Exception as error:  # a reader that refuses a file is what this is about
-            verdict(f"{check.__name__}: {type(error).__name__}: {error}", False)
-    return 1 if FAILED else 0
-
-
-def verdict(name, ok, figure=""):
-    if not ok:
-        FAILED.append(name)
-    print(f"{'ok  ' if ok else 'FAIL'} {name}  {figure}", flush=True)
+    return run(trajectories, statistics, events, generation, adapters)
 
 
 def trajectories():
