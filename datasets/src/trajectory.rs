@@ -41,8 +41,13 @@ impl Stage {
     }
 
     /// The line that opens the stage, `#### NAME ####`, without a line break.
-    pub fn tag(self) -> String {
-        format!("#### {} ####", self.name())
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Stage::Understand => "#### UNDERSTAND ####",
+            Stage::Plan => "#### PLAN ####",
+            Stage::Execute => "#### EXECUTE ####",
+            Stage::Verify => "#### VERIFY ####",
+        }
     }
 }
 
@@ -104,6 +109,9 @@ pub struct Trajectory {
     pub meta: String,
 }
 
+/// What a canonical text has around its pieces is no longer.
+const FRAME: usize = 160;
+
 /// A trajectory's canonical text and where its stages lie in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canonical {
@@ -134,11 +142,13 @@ impl Trajectory {
     /// The stages cover the text from the first tag to its end without a gap: the blank line after a stage's body
     /// belongs to that stage, and `Final Answer:` to VERIFY.
     pub fn canonical(&self) -> Canonical {
-        let mut text = prompt(&self.question);
+        let bodies: usize = Stage::ALL.iter().map(|stage| self.stage(*stage).len()).sum();
+        let mut text = String::with_capacity(self.question.len() + bodies + self.answer.len() + FRAME);
+        text.extend(["Question: ", &self.question, "\n\nSolution:\n"]);
         let mut starts = [0; 4];
         for stage in Stage::ALL {
             starts[stage.index()] = text.len();
-            text.push_str(&stage.tag());
+            text.push_str(stage.tag());
             text.push('\n');
             text.push_str(self.stage(stage));
             text.push_str("\n\n");
@@ -178,18 +188,20 @@ pub fn read(text: &str) -> Option<Parts<'_>> {
     let mut pieces = [""; 5];
     for stage in Stage::ALL {
         let opening = match stage {
-            Stage::Understand => format!("\n\nSolution:\n{}\n", stage.tag()),
-            _ => format!("\n\n{}\n", stage.tag()),
+            Stage::Understand => "\n\nSolution:\n#### UNDERSTAND ####\n",
+            Stage::Plan => "\n\n#### PLAN ####\n",
+            Stage::Execute => "\n\n#### EXECUTE ####\n",
+            Stage::Verify => "\n\n#### VERIFY ####\n",
         };
-        let (before, after) = rest.split_once(opening.as_str())?;
-        pieces[stage.index()] = before;
-        rest = after;
+        (pieces[stage.index()], rest) = rest.split_once(opening)?;
     }
     let (verify, answer) = rest.split_once("\n\nFinal Answer: ")?;
     pieces[4] = verify;
-    let tags = Stage::ALL.map(Stage::tag);
-    let is_tag = |line: &str| tags.iter().any(|tag| line.trim() == tag);
-    if text.lines().filter(|line| is_tag(line)).count() != tags.len() {
+    let is_tag = |line: &str| {
+        let line = line.trim();
+        line.starts_with("####") && Stage::ALL.iter().any(|stage| line == stage.tag())
+    };
+    if text.lines().filter(|line| is_tag(line)).count() != Stage::ALL.len() {
         return None;
     }
     let [question, stages @ ..] = pieces;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::exact::Exact;
 use super::expression::{Expression, Placed, Token, tokens};
-use super::number::Exact;
 use super::plain::{self, Plain};
 
 /// No more calculations are taken from one text.
@@ -89,7 +89,7 @@ fn find_in_line(line: &str, offset: usize, found: &mut Vec<Stated>) {
         }
         let Ok(makes) = right.value() else { continue };
         let value = match first {
-            Some(first) if expression.value().as_ref() == Ok(&first) => first,
+            Some(first) if first != makes && expression.value().as_ref() == Ok(&first) => first,
             _ => makes,
         };
         found.push(Stated { expression, value, range: offset + from + left..offset + at + 1 + end });

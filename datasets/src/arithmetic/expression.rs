@@ -1,8 +1,7 @@
 //! Arithmetic expressions: numbers, `+ - * / //`, signs, brackets, a percent sign after a number.
 
-use num_traits::Zero;
-
-use super::number::{self, Exact};
+use super::exact::Exact;
+use super::number;
 
 /// Deeper brackets and signs are an error, not a stack overflow.
 pub const DEPTH_MAX: usize = 40;
@@ -58,8 +57,7 @@ impl Operator {
             Operator::Divide => left / right,
             Operator::FloorDivide => (left / right).floor(),
         };
-        let fits = value.numer().bits() <= BITS_MAX && value.denom().bits() <= BITS_MAX;
-        if fits { Ok(value) } else { Err(ExpressionError::TooLarge) }
+        if value.bits() <= BITS_MAX { Ok(value) } else { Err(ExpressionError::TooLarge) }
     }
 }
 
@@ -112,12 +110,12 @@ pub(super) type Placed = (Token, usize, usize);
 
 /// Cuts a text into tokens; white space and currency signs stand between them, any other character is `Other`.
 pub(super) fn tokens(text: &str) -> Vec<Placed> {
-    let mut found: Vec<Placed> = Vec::new();
+    let mut found: Vec<Placed> = Vec::with_capacity(8);
     let mut at = 0;
     while let Some(character) = text.get(at..).and_then(|rest| rest.chars().next()) {
         let rest = &text[at..];
-        let after_operand = matches!(found.last(), Some((Token::Number(_) | Token::Close | Token::Percent, ..)));
-        let next = rest[character.len_utf8()..].trim_start().chars().next();
+        let after_operand = || matches!(found.last(), Some((Token::Number(_) | Token::Close | Token::Percent, ..)));
+        let before_operand = || rest[1..].trim_start().starts_with(|c: char| c.is_ascii_digit() || "($.".contains(c));
         let (token, length) = match character {
             c if c.is_whitespace() || matches!(c, '$' | '€' | '£' | '\u{200b}') => {
                 at += c.len_utf8();
@@ -132,9 +130,7 @@ pub(super) fn tokens(text: &str) -> Vec<Placed> {
             '/' if rest.starts_with("//") => (Token::Operator(Operator::FloorDivide), 2),
             '/' | '÷' => (Token::Operator(Operator::Divide), character.len_utf8()),
             '*' | '×' | '·' => (Token::Operator(Operator::Multiply), character.len_utf8()),
-            'x' | 'X' if after_operand && next.is_some_and(|c| c.is_ascii_digit() || matches!(c, '(' | '$' | '.')) => {
-                (Token::Operator(Operator::Multiply), 1)
-            }
+            'x' | 'X' if after_operand() && before_operand() => (Token::Operator(Operator::Multiply), 1),
             '%' => (Token::Percent, 1),
             '(' => (Token::Open, 1),
             ')' => (Token::Close, 1),
@@ -187,13 +183,18 @@ impl Expression {
 
     /// The numbers in it, from left to right.
     pub fn numbers(&self) -> Vec<&Exact> {
+        let mut numbers = Vec::with_capacity(2);
+        self.push_numbers(&mut numbers);
+        numbers
+    }
+
+    fn push_numbers<'a>(&'a self, numbers: &mut Vec<&'a Exact>) {
         match self {
-            Expression::Number(number) => vec![number],
-            Expression::Negate(inner) => inner.numbers(),
+            Expression::Number(number) => numbers.push(number),
+            Expression::Negate(inner) => inner.push_numbers(numbers),
             Expression::Binary(_, left, right) => {
-                let mut numbers = left.numbers();
-                numbers.extend(right.numbers());
-                numbers
+                left.push_numbers(numbers);
+                right.push_numbers(numbers);
             }
         }
     }
@@ -217,31 +218,46 @@ impl Expression {
 
     /// Writes it with `write` for each number and as few brackets as its meaning allows.
     pub fn text(&self, write: &mut impl FnMut(&Exact) -> String) -> String {
+        let mut text = String::with_capacity(24);
+        self.push_text(&mut text, write);
+        text
+    }
+
+    fn push_text(&self, text: &mut String, write: &mut impl FnMut(&Exact) -> String) {
         match self {
-            Expression::Number(number) => write(number),
-            Expression::Negate(inner) => match **inner {
-                Expression::Number(_) => format!("-{}", inner.text(write)),
-                _ => format!("-({})", inner.text(write)),
-            },
-            Expression::Binary(operator, left, right) => {
-                let mut side = |part: &Expression, is_right: bool| {
-                    let text = part.text(write);
-                    let bracket = match part {
-                        Expression::Binary(inner, ..) if is_right => {
-                            inner.strength() < operator.strength()
-                                || inner.strength() == operator.strength()
-                                    && !(inner == operator && matches!(operator, Operator::Add | Operator::Multiply))
-                        }
-                        Expression::Binary(inner, ..) => inner.strength() < operator.strength(),
-                        Expression::Negate(_) => is_right,
-                        Expression::Number(_) => is_right && text.starts_with('-'),
-                    };
-                    if bracket { format!("({text})") } else { text }
-                };
-                let left = side(left, false);
-                let right = side(right, true);
-                format!("{left} {} {right}", operator.sign())
+            Expression::Number(number) => text.push_str(&write(number)),
+            Expression::Negate(inner) => {
+                text.push('-');
+                inner.push_side(text, write, !matches!(**inner, Expression::Number(_)));
             }
+            Expression::Binary(operator, left, right) => {
+                let weak = |part: &Expression| matches!(part, Expression::Binary(inner, ..) if inner.strength() < operator.strength());
+                left.push_side(text, write, weak(left));
+                text.extend([" ", operator.sign(), " "]);
+                match &**right {
+                    Expression::Number(number) => {
+                        let number = write(number);
+                        let negative = number.starts_with('-');
+                        text.extend([if negative { "(" } else { "" }, &number, if negative { ")" } else { "" }]);
+                    }
+                    Expression::Negate(_) => right.push_side(text, write, true),
+                    Expression::Binary(inner, ..) => {
+                        let associative = inner == operator && matches!(operator, Operator::Add | Operator::Multiply);
+                        let strong = inner.strength() > operator.strength() || associative;
+                        right.push_side(text, write, !strong);
+                    }
+                }
+            }
+        }
+    }
+
+    fn push_side(&self, text: &mut String, write: &mut impl FnMut(&Exact) -> String, bracket: bool) {
+        if bracket {
+            text.push('(');
+        }
+        self.push_text(text, write);
+        if bracket {
+            text.push(')');
         }
     }
 }

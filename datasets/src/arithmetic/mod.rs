@@ -4,10 +4,11 @@
 //! length and the limits stated beside each function.
 
 pub mod calculation;
+pub mod exact;
 pub mod expression;
 pub mod number;
 pub mod plain;
 
 pub use calculation::Stated;
+pub use exact::Exact;
 pub use expression::{Expression, ExpressionError, Operator};
-pub use number::Exact;

@@ -1,43 +1,50 @@
 //! Exact numbers as people write them.
 
 use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::{One, Signed, Zero};
+use num_traits::Signed;
 
-/// An exact rational of any size.
-pub type Exact = BigRational;
+use super::exact::Exact;
 
 /// No number in a text has more characters; longer ones are not read.
 pub const LENGTH_MAX: usize = 200;
+/// So many digits fit into 64 bits with their sign, whatever they are.
+const SMALL_MAX: usize = 18;
+/// Decimals are written with no more places.
+const PLACES_MAX: u32 = 6;
 
 /// Reads an unsigned number at the start of `text`: `12`, `1,200`, `.5`, `144.00`. Returns it with its length in bytes.
 ///
 /// A comma belongs to the number only as a thousands separator: one to three digits, then groups of exactly three.
 pub fn scan(text: &str) -> Option<(Exact, usize)> {
     let bytes = text.as_bytes();
-    let run = |from: usize| bytes.iter().skip(from).take(LENGTH_MAX + 1).take_while(|b| b.is_ascii_digit()).count();
-    let mut length = run(0);
-    let mut digits = text.get(..length)?.to_owned();
+    let run = |from: usize| {
+        let rest = bytes.get(from..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(LENGTH_MAX + 1)];
+        rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len())
+    };
+    let (mut length, mut commas) = (run(0), 0);
     if (1..=3).contains(&length) {
-        let mut end = length;
-        let mut grouped = digits.clone();
-        while bytes.get(end) == Some(&b',') && run(end + 1) == 3 && end < LENGTH_MAX {
-            grouped.push_str(text.get(end + 1..end + 4)?);
-            end += 4;
+        while bytes.get(length) == Some(&b',') && run(length + 1) == 3 && length < LENGTH_MAX {
+            (length, commas) = (length + 4, commas + 1);
         }
-        (digits, length) = (grouped, end);
     }
-    let mut places = 0;
-    if bytes.get(length) == Some(&b'.') {
-        places = run(length + 1);
-        digits.push_str(text.get(length + 1..length + 1 + places)?);
-        length += if places > 0 { places + 1 } else { 0 };
+    let mut count = length - commas;
+    let places = if bytes.get(length) == Some(&b'.') { run(length + 1) } else { 0 };
+    if places > 0 {
+        (length, count) = (length + 1 + places, count + places);
     }
-    if digits.is_empty() || digits.len() > LENGTH_MAX {
+    let digits = || bytes[..length].iter().filter(|byte| byte.is_ascii_digit());
+    if !(1..=LENGTH_MAX).contains(&count) {
         return None;
     }
-    let numerator: BigInt = digits.parse().ok()?;
-    Some((Exact::new(numerator, power_of_ten(places)), length))
+    let value = if count <= SMALL_MAX {
+        let numerator = digits().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+        if places == 0 { numerator.into() } else { Exact::ratio(numerator, 10i64.pow(places as u32)) }
+    } else {
+        let digits: Vec<u8> = digits().copied().collect();
+        Exact::new(BigInt::parse_bytes(&digits, 10)?, power_of_ten(places))
+    };
+    Some((value, length))
 }
 
 /// Reads a whole text as a number: `-3`, `+4`, `1,200`, `.5`, `3/4`, `-3/4`.
@@ -66,32 +73,44 @@ pub fn power_of_ten(exponent: usize) -> BigInt {
 
 /// Writes a number exactly: `n` or `n/d`.
 pub fn exact(number: &Exact) -> String {
-    if number.is_integer() { number.numer().to_string() } else { format!("{}/{}", number.numer(), number.denom()) }
+    number.to_string()
 }
 
 /// Writes a number for people: a decimal where one is exact within six places, else a fraction.
 pub fn decimal(number: &Exact) -> String {
-    for places in 0..=6 {
-        let scaled = number * Exact::from_integer(power_of_ten(places));
-        if !scaled.is_integer() {
-            continue;
-        }
-        let digits = format!("{:0>width$}", scaled.numer().abs(), width = places + 1);
-        let (whole, fraction) = digits.split_at(digits.len() - places);
-        let sign = if number.is_negative() { "-" } else { "" };
-        return if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") };
+    let Some((places, factor)) = places(number) else { return exact(number) };
+    if places == 0 {
+        return exact(number);
     }
-    exact(number)
+    let digits = match number.small() {
+        Some((numerator, _)) => (u128::from(numerator.unsigned_abs()) * u128::from(factor)).to_string(),
+        None => (number.numer().abs() * factor).to_string(),
+    };
+    let sign = if number.is_negative() { "-" } else { "" };
+    let digits = format!("{digits:0>width$}", width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    format!("{sign}{whole}.{fraction}")
 }
 
 /// Whether [`decimal`] has to write it as `n/d`.
 pub fn is_fraction(number: &Exact) -> bool {
-    !(number * Exact::from_integer(power_of_ten(6))).is_integer()
+    places(number).is_none()
+}
+
+/// The decimal places that write a number exactly, if six are enough, and what its numerator is multiplied by then.
+fn places(number: &Exact) -> Option<(usize, u64)> {
+    let denominator = match number.small() {
+        Some((_, denominator)) => denominator.unsigned_abs(),
+        None => u64::try_from(number.denom()).ok()?,
+    };
+    let power = |places: u32| 10u64.pow(places);
+    let places = (0..=PLACES_MAX).find(|places| power(*places) % denominator == 0)?;
+    Some((places as usize, power(places) / denominator))
 }
 
 /// The number one hundred.
 pub fn hundred() -> Exact {
-    Exact::from_integer(BigInt::one() * 100)
+    Exact::from(100)
 }
 
 #[cfg(test)]

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
 use super::rows::create;
-use super::{Failure, check_input, check_output, write_trajectories};
-use crate::parquet::Trajectories;
+use super::{Failure, check_input, check_output};
+use crate::parquet::{Trajectories, WriteBehind};
+use crate::sources::lines::{LINE_MAX, Lines};
 use crate::trajectory::Trajectory;
+
+/// Rows handed to the Parquet writer at once; memory does not grow with the file.
+const ROWS: usize = 4_096;
 
 /// Convert trajectories between Parquet and JSON Lines, by the names' endings.
 ///
@@ -71,22 +75,30 @@ fn to_json_lines(args: &ConvertArgs) -> Result<usize, Failure> {
 
 fn to_parquet(args: &ConvertArgs) -> Result<usize, Failure> {
     let name = args.input.display();
-    let bytes = std::fs::read(&args.input).with_context(|| format!("{name}: cannot read"))?;
-    let mut trajectories: Vec<Trajectory> = vec![];
-    for (number, line) in BufReader::new(File::open(&args.input)?).lines().enumerate() {
-        let place = || format!("{name}, line {}", number + 1);
-        let line = line.with_context(place)?;
-        if !line.trim().is_empty() {
-            trajectories.push(serde_json::from_str(&line).with_context(|| format!("{}: no trajectory", place()))?);
+    let input = File::open(&args.input).with_context(|| format!("{name}: cannot read"))?;
+    let mut lines = Lines::new(BufReader::new(input));
+    let mut output = WriteBehind::create(&args.output, &BTreeMap::new())?;
+    let (mut trajectories, mut rows): (Vec<Trajectory>, usize) = (vec![], 0);
+    while let Some(line) = lines.next_line().with_context(|| format!("{name}: cannot read"))? {
+        if line.bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        let place = format!("{name}, line {}", line.number);
+        if line.length > LINE_MAX as u64 {
+            return Err(anyhow!("{place}: {} bytes, {LINE_MAX} are the limit", line.length).into());
+        }
+        trajectories.push(serde_json::from_slice(&line.bytes).with_context(|| format!("{place}: no trajectory"))?);
+        rows += 1;
+        if trajectories.len() == ROWS {
+            output.write(std::mem::take(&mut trajectories))?;
         }
     }
-    let counts = serde_json::json!({ "read": trajectories.len(), "kept": trajectories.len() });
-    let metadata = BTreeMap::from([
+    output.write(trajectories)?;
+    output.finish(&BTreeMap::from([
         ("polya.source".to_owned(), "jsonl".to_owned()),
-        ("polya.source_hash".to_owned(), format!("blake3:{}", blake3::hash(&bytes).to_hex())),
+        ("polya.source_hash".to_owned(), format!("blake3:{}", lines.hash())),
         ("polya.parser".to_owned(), "convert-1".to_owned()),
-        ("polya.counts".to_owned(), counts.to_string()),
-    ]);
-    write_trajectories(&args.output, &trajectories, &metadata)?;
-    Ok(trajectories.len())
+        ("polya.counts".to_owned(), serde_json::json!({ "read": rows, "kept": rows }).to_string()),
+    ]))?;
+    Ok(rows)
 }

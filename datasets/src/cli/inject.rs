@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::{Failure, check_input, check_output, write_trajectories};
+use super::output::Output;
+use super::{Failure, check_input, check_output};
 use crate::parquet;
 use crate::plant::{KINDS, Kind, Mix, PlantError, name_each_other, plant_mix, twin};
 use crate::synthesize::Random;
@@ -94,7 +95,9 @@ pub fn inject(args: &InjectArgs) -> Result<(), Failure> {
         ("polya.planted".to_owned(), counts.planted.values().sum::<u64>().to_string()),
         ("polya.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
-    write_trajectories(&args.output, &output, &metadata)?;
+    let mut file = Output::create(&args.output)?;
+    file.write(output)?;
+    file.finish(&metadata)?;
     if let Some(path) = &args.refused {
         std::fs::write(path, listed(&refused)).with_context(|| format!("{}: cannot write", path.display()))?;
     }

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod graph;
 pub mod inject;
 pub mod inspect;
+mod output;
 pub mod parse;
 mod progress;
 pub mod rows;
@@ -21,8 +22,7 @@ mod texts;
 
 use std::path::Path;
 
-use crate::parquet::{self, ParquetError};
-use crate::trajectory::Trajectory;
+use crate::parquet::ParquetError;
 
 /// Why a command failed, with its exit code: 2 where a path or the command line can fix it, 1 for content and I/O.
 #[derive(Debug)]
@@ -78,22 +78,4 @@ pub fn check_output(path: &Path) -> Result<(), Failure> {
         (false, _) => "the folder does not exist; create it or choose another path",
     };
     Err(Failure::usage(anyhow::anyhow!("{}: {why}", path.display())))
-}
-
-/// Writes trajectories as Parquet, or as JSON Lines where the name ends in `.jsonl`.
-pub fn write_trajectories(
-    path: &Path,
-    trajectories: &[Trajectory],
-    metadata: &std::collections::BTreeMap<String, String>,
-) -> Result<(), Failure> {
-    if path.extension().is_some_and(|extension| extension == "jsonl") {
-        let mut text = String::new();
-        for trajectory in trajectories {
-            text.push_str(&serde_json::to_string(trajectory)?);
-            text.push('\n');
-        }
-        return std::fs::write(path, text)
-            .map_err(|error| anyhow::Error::new(error).context(path.display().to_string()).into());
-    }
-    Ok(parquet::write(path, trajectories, metadata)?)
 }

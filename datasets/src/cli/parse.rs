@@ -11,7 +11,7 @@ use clap::Args;
 use super::progress::Progress;
 use super::rows::create;
 use super::{Failure, check_output};
-use crate::parquet::Writer;
+use crate::parquet::WriteBehind;
 use crate::sources::parse::{self, Options, ParseError, Sink, Summary};
 use crate::sources::reasons::Reason;
 use crate::sources::{Duplicate, Reject, Source, files};
@@ -71,7 +71,7 @@ pub fn run(arguments: &Parse) -> Result<(), Failure> {
         check_output(path)?;
     }
     let mut files = Files {
-        writer: Writer::create(output, &BTreeMap::new())?,
+        writer: WriteBehind::create(output, &BTreeMap::new())?,
         rows: Vec::with_capacity(ROWS),
         rejects: arguments.rejects.as_deref().map(create).transpose()?,
         duplicates: arguments.duplicates.as_deref().map(create).transpose()?,
@@ -128,7 +128,7 @@ fn print(summary: &Summary) {
 
 /// Where everything goes.
 struct Files {
-    writer: Writer,
+    writer: WriteBehind,
     rows: Vec<Trajectory>,
     rejects: Option<BufWriter<File>>,
     duplicates: Option<BufWriter<File>>,
@@ -139,10 +139,7 @@ struct Files {
 
 impl Files {
     fn write_rows(&mut self) -> anyhow::Result<()> {
-        let rows: Vec<&Trajectory> = self.rows.iter().collect();
-        self.writer.write(&rows)?;
-        self.rows.clear();
-        Ok(())
+        Ok(self.writer.write(std::mem::take(&mut self.rows))?)
     }
 
     fn finish(mut self, metadata: &BTreeMap<String, String>) -> anyhow::Result<()> {
@@ -150,8 +147,7 @@ impl Files {
         for file in [&mut self.rejects, &mut self.duplicates].into_iter().flatten() {
             file.flush()?;
         }
-        self.writer.add_metadata(metadata);
-        Ok(self.writer.finish()?)
+        Ok(self.writer.finish(metadata)?)
     }
 }
 
@@ -206,6 +202,6 @@ impl Sink for Files {
     }
 
     fn progress(&mut self, records: u64) {
-        (0..records).for_each(|_| self.progress.tick());
+        self.progress.add(records);
     }
 }

@@ -43,6 +43,11 @@ impl Progress {
         self.0.set_message(what);
     }
 
+    /// So many units are done.
+    pub(super) fn add(&self, units: u64) {
+        self.0.inc(units);
+    }
+
     /// One unit is done.
     pub(super) fn tick(&self) {
         self.0.inc(1);

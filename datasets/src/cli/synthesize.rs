@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::{Failure, write_trajectories};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use super::output::Output;
+use super::{Failure, check_output};
 use crate::synthesize::{STEPS, synthesize as problem};
-use crate::trajectory::Trajectory;
+
+/// Problems made at once; memory does not grow with the file.
+const CHUNK: u64 = 4_096;
 
 /// What `datasets synthesize` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,14 +43,18 @@ fn parse_steps(text: &str) -> Result<RangeInclusive<u32>, String> {
 
 /// Runs it.
 pub fn synthesize(args: &SynthesizeArgs) -> Result<(), Failure> {
-    let trajectories: Vec<Trajectory> =
-        (0..args.count).map(|index| problem(args.seed, index, args.steps.clone())).collect();
+    check_output(&args.output)?;
+    let mut output = Output::create(&args.output)?;
+    for start in (0..args.count).step_by(CHUNK as usize) {
+        let indices = start..args.count.min(start + CHUNK);
+        output.write(indices.into_par_iter().map(|index| problem(args.seed, index, args.steps.clone())).collect())?;
+    }
     let metadata = BTreeMap::from([
         ("polya.source".to_owned(), format!("synthesize --seed {} --count {}", args.seed, args.count)),
-        ("polya.kept".to_owned(), trajectories.len().to_string()),
+        ("polya.kept".to_owned(), args.count.to_string()),
         ("polya.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
-    write_trajectories(&args.output, &trajectories, &metadata)?;
-    println!("{} problems written to {}", trajectories.len(), args.output.display());
+    output.finish(&metadata)?;
+    println!("{} problems written to {}", args.count, args.output.display());
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Trajectories in Parquet, one row a sample, as pyarrow, pandas, polars and DuckDB read it.
 
+mod behind;
 mod read;
 mod schema;
 mod write;
 
 use std::path::PathBuf;
 
+pub use behind::WriteBehind;
 pub use read::{Question, Trajectories, metadata, questions, read};
 pub use write::{Writer, write};
 

@@ -22,6 +22,9 @@ const ROWS: usize = 4096;
 /// Rows in a row group; what a writer holds does not grow with the file.
 const GROUP_ROWS: usize = 1 << 16;
 
+/// Columns whose values repeat so seldom that a dictionary of them costs time and saves nothing.
+const ALL_DIFFERENT: [&str; 6] = ["id", "question", "understand", "plan", "execute", "verify"];
+
 /// Writes the trajectories with file metadata, under a temporary name that is renamed at the end.
 pub fn write<'a>(
     path: &Path,
@@ -60,7 +63,10 @@ impl Writer {
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(Some(GROUP_ROWS))
-            .set_key_value_metadata(Some(pairs))
+            .set_key_value_metadata(Some(pairs));
+        let properties = ALL_DIFFERENT
+            .into_iter()
+            .fold(properties, |properties, name| properties.set_column_dictionary_enabled(name.into(), false))
             .build();
         let file = File::create(&temporary).map_err(io)?;
         let writer = file.try_clone().map_err(io).and_then(|copy| {

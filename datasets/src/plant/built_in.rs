@@ -2,8 +2,6 @@
 //! training data for the same seed. Everything else is drawn in `slip`, which is stricter about what gives an error
 //! away (one built-in slip in eighty carries a fraction into a count).
 
-use num_traits::Signed;
-
 use super::carry::{Fault, Slip, carry};
 use super::kinds::{Kind, Mix};
 use super::read::Reading;

@@ -1,7 +1,5 @@
 //! What gives a planted error away: a model must find it by calculating, not because a count has become a fraction.
 
-use num_traits::{Signed, Zero};
-
 use super::carry::{self, Fault, Slip};
 use super::kinds::Kind;
 use super::read::Reading;
@@ -31,7 +29,7 @@ pub(super) fn is_plausible(reading: &Reading, slip: &Slip, values: &[Exact], neg
 
 /// The slip itself is of the right order of magnitude, and does not explode later.
 fn scale(reading: &Reading, slip: &Slip, values: &[Exact]) -> bool {
-    let largest = reading.steps.iter().map(|step| step.value.abs()).max().unwrap_or_default().max(whole(1));
+    let largest = reading.steps.iter().map(|step| step.value.abs()).max().unwrap_or(whole(1)).max(whole(1));
     if values.iter().any(|value| value.abs() > &largest * whole(GROWTH_MAX)) {
         return false;
     }

@@ -5,8 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use num_traits::{Signed, Zero};
-
 use super::carry::{Fault, Slip, carry};
 use super::kinds::{Kind, Mix};
 use super::read::Reading;

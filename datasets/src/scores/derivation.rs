@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use num_bigint::BigInt;
 use num_integer::Integer;
-use num_traits::{One, ToPrimitive, Zero};
+use num_traits::ToPrimitive;
 
 use crate::arithmetic::{Exact, Expression, Operator, Stated, number};
 
@@ -51,10 +51,7 @@ impl Givens {
             at += length;
             givens.add_number(value, question.get(at..).unwrap_or_default());
         }
-        for word in question.split(|c: char| !c.is_alphabetic()) {
-            let word = word.to_lowercase();
-            givens.values.extend(WORDS.iter().find(|(name, ..)| *name == word).map(|(_, n, d)| fraction(*n, *d)));
-        }
+        givens.values.extend(question.split(|c: char| !c.is_alphabetic()).filter_map(word));
         givens
     }
 
@@ -182,9 +179,13 @@ fn symbol(value: &Exact) -> Fingerprint {
 }
 
 fn constant(value: &Exact) -> Option<Fingerprint> {
-    let prime = BigInt::from(PRIME);
-    let residue = |integer: &BigInt| integer.mod_floor(&prime).to_u64();
-    let (numerator, denominator) = (residue(value.numer())?, residue(value.denom())?);
+    let residue = |integer: &BigInt| integer.mod_floor(&BigInt::from(PRIME)).to_u64();
+    let (numerator, denominator) = match value.small() {
+        Some((numerator, denominator)) => {
+            (numerator.rem_euclid(PRIME as i64) as u64, denominator.rem_euclid(PRIME as i64) as u64)
+        }
+        None => (residue(&value.numer())?, residue(&value.denom())?),
+    };
     (denominator != 0).then(|| Fingerprint([multiply(numerator, inverse(denominator)); 2]))
 }
 
@@ -220,50 +221,48 @@ fn inverse(a: u64) -> u64 {
     result
 }
 
-fn fraction(numerator: u32, denominator: u32) -> Exact {
-    Exact::new(BigInt::one() * numerator, BigInt::one() * denominator)
+/// The number that an English word says.
+pub(crate) fn word(word: &str) -> Option<Exact> {
+    let mut buffer = [0; "seventeen".len()];
+    let lower = buffer.get_mut(..word.len()).filter(|word| word.len() >= "one".len())?;
+    lower.copy_from_slice(word.as_bytes());
+    lower.make_ascii_lowercase();
+    let (numerator, denominator) = match &*lower {
+        b"one" => (1, 1),
+        b"two" | b"twice" | b"double" => (2, 1),
+        b"three" | b"triple" | b"thrice" => (3, 1),
+        b"four" => (4, 1),
+        b"five" => (5, 1),
+        b"six" => (6, 1),
+        b"seven" => (7, 1),
+        b"eight" => (8, 1),
+        b"nine" => (9, 1),
+        b"ten" => (10, 1),
+        b"eleven" => (11, 1),
+        b"twelve" | b"dozen" => (12, 1),
+        b"thirteen" => (13, 1),
+        b"fourteen" => (14, 1),
+        b"fifteen" => (15, 1),
+        b"sixteen" => (16, 1),
+        b"seventeen" => (17, 1),
+        b"eighteen" => (18, 1),
+        b"nineteen" => (19, 1),
+        b"twenty" => (20, 1),
+        b"thirty" => (30, 1),
+        b"forty" => (40, 1),
+        b"fifty" => (50, 1),
+        b"sixty" => (60, 1),
+        b"seventy" => (70, 1),
+        b"eighty" => (80, 1),
+        b"ninety" => (90, 1),
+        b"hundred" => (100, 1),
+        b"half" => (1, 2),
+        b"third" | b"thirds" => (1, 3),
+        b"quarter" | b"quarters" => (1, 4),
+        _ => return None,
+    };
+    Some(Exact::ratio(numerator, denominator))
 }
-
-const WORDS: [(&str, u32, u32); 38] = [
-    ("one", 1, 1),
-    ("two", 2, 1),
-    ("three", 3, 1),
-    ("four", 4, 1),
-    ("five", 5, 1),
-    ("six", 6, 1),
-    ("seven", 7, 1),
-    ("eight", 8, 1),
-    ("nine", 9, 1),
-    ("ten", 10, 1),
-    ("eleven", 11, 1),
-    ("twelve", 12, 1),
-    ("thirteen", 13, 1),
-    ("fourteen", 14, 1),
-    ("fifteen", 15, 1),
-    ("sixteen", 16, 1),
-    ("seventeen", 17, 1),
-    ("eighteen", 18, 1),
-    ("nineteen", 19, 1),
-    ("twenty", 20, 1),
-    ("thirty", 30, 1),
-    ("forty", 40, 1),
-    ("fifty", 50, 1),
-    ("sixty", 60, 1),
-    ("seventy", 70, 1),
-    ("eighty", 80, 1),
-    ("ninety", 90, 1),
-    ("hundred", 100, 1),
-    ("half", 1, 2),
-    ("third", 1, 3),
-    ("thirds", 1, 3),
-    ("quarter", 1, 4),
-    ("quarters", 1, 4),
-    ("twice", 2, 1),
-    ("double", 2, 1),
-    ("triple", 3, 1),
-    ("thrice", 3, 1),
-    ("dozen", 12, 1),
-];
 
 #[cfg(test)]
 mod tests {

@@ -11,12 +11,12 @@ use serde_json::{Map, Value};
 
 use super::reasons::{Reason, Refusal};
 use super::{At, text};
-use crate::arithmetic::{Expression, Operator, Stated, calculation, number};
+use crate::arithmetic::{Exact, Expression, Operator, Stated, calculation, number};
 use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
 
 /// Changes when the same bytes would become other trajectories.
-pub const VERSION: &str = "gsm8k-3";
+pub const VERSION: &str = "gsm8k-4";
 
 /// A record with `question` and `answer`.
 pub fn convert(record: &Value, at: &At<'_>) -> Result<Trajectory, Refusal> {
@@ -34,8 +34,8 @@ pub fn trajectory(question: &str, answer: &str, id: &str, split: &str) -> Result
     })?;
     let annotations = annotations(solution)?;
     let exact = annotations.last().is_some_and(|last| last.value == value);
-    let stated: Vec<String> = annotations.iter().map(written).collect();
-    let mut calculations: Vec<Stated> = annotations.into_iter().filter(|a| a.expression.operators() > 0).collect();
+    let calculated = annotations.iter().filter(|a| a.expression.operators() > 0);
+    let mut calculations: Vec<Stated> = calculated.cloned().collect();
     let mut reaches = calculations.last().is_some_and(|last| last.value == value);
     if !reaches && let Some(found) = with_prose(solution, &value, question) {
         (calculations, reaches) = (found, true);
@@ -49,7 +49,7 @@ pub fn trajectory(question: &str, answer: &str, id: &str, split: &str) -> Result
             .map_err(|error| Reason::NotComposable.because(error.to_string()));
     }
     // The graph is the source's, not what a reader finds in the prose.
-    meta.insert("annotations".to_owned(), stated.into());
+    meta.insert("annotations".to_owned(), annotations.iter().map(written).collect::<Vec<_>>().into());
     let problem = Problem { id, source: "gsm8k", split, question, language: "en", answer: &answer, exact, meta: &meta };
     let lines = solution.lines().map(|line| without_annotations(line).0.trim().to_owned());
     let prose = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
@@ -89,7 +89,7 @@ pub fn annotations(solution: &str) -> Result<Vec<Stated>, Refusal> {
 /// All true sums of a solution, annotated or in prose, up to the last one that makes `wanted`: first as they stand, then
 /// with the words between the numbers and percent signs left out (`8 feet / 50 feet * 100% = 16%`). If none makes it, a
 /// last step times 100 may: percent and cents.
-fn with_prose(solution: &str, wanted: &number::Exact, question: &str) -> Option<Vec<Stated>> {
+fn with_prose(solution: &str, wanted: &Exact, question: &str) -> Option<Vec<Stated>> {
     for wordless in [false, true] {
         let mut all = sums(solution, wordless)?;
         if let Some(last) = all.iter().rposition(|stated| stated.value == *wanted) {
@@ -133,7 +133,7 @@ fn without_words(line: &str) -> String {
     line.bytes().map(|byte| if keep(byte) { char::from(byte) } else { ' ' }).collect()
 }
 
-fn times_hundred(all: &[Stated], wanted: &number::Exact, question: &str) -> Option<Stated> {
+fn times_hundred(all: &[Stated], wanted: &Exact, question: &str) -> Option<Stated> {
     let percent = question.contains('%') || question.contains("percent") || question.contains("cent");
     let (last, hundred) = (all.last()?.value.clone(), number::hundred());
     if !percent || &last * &hundred != *wanted {

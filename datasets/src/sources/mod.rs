@@ -12,6 +12,7 @@ pub mod parse;
 pub mod reasons;
 pub mod record;
 pub mod rows;
+mod seen;
 pub mod teacher;
 pub mod trajectories;
 pub mod vnhsge;
@@ -80,7 +81,7 @@ impl Source {
         let mut trajectory = convert(record, at)?;
         let t = &mut trajectory;
         for text in [&mut t.question, &mut t.understand, &mut t.plan, &mut t.execute, &mut t.verify, &mut t.answer] {
-            if is_nfc_quick(text.chars()) != IsNormalized::Yes {
+            if !text.is_ascii() && is_nfc_quick(text.chars()) != IsNormalized::Yes {
                 *text = text.nfc().collect();
             }
             if text.contains('\0') {

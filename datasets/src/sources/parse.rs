@@ -1,9 +1,8 @@
 //! Files to trajectories, in one pass: records are read in order, converted on all cores, and handed on in order.
 //!
-//! What is held is a chunk of records and 32 bytes for each different problem, so memory does not grow with the rows'
-//! text.
+//! What is held is a chunk of records and some bytes for each different problem ([`super::seen`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +14,7 @@ use super::lines::LINE_MAX;
 use super::reasons::{Reason, Refusal};
 use super::record::{Framing, Record, Records, SNIPPET_MAX};
 use super::rows::{Rows, is_parquet};
+use super::seen::Seen;
 use super::{At, Counts, Duplicate, Place, Reject, Source, detect, open};
 use crate::split::normalise;
 use crate::trajectory::Trajectory;
@@ -77,6 +77,9 @@ pub enum ParseError {
     /// `strict`, and a record was refused.
     #[error("{source_file}, line {line}: {reason}: {detail} (--strict)", source_file = .0.place.source, line = .0.place.line, reason = .0.reason, detail = .0.detail)]
     Strict(Reject),
+    /// The problems met cannot be remembered.
+    #[error("a temporary file: {0}; TMPDIR names the folder for such files")]
+    Index(std::io::Error),
     /// The sink's.
     #[error(transparent)]
     Sink(#[from] anyhow::Error),
@@ -84,7 +87,13 @@ pub enum ParseError {
 
 /// Parses all files.
 pub fn parse(inputs: &[Input], options: Options, sink: &mut impl Sink) -> Result<Summary, ParseError> {
-    let mut run = Run { options, sink, summary: Summary::default(), seen: HashMap::new(), names: Vec::new() };
+    let mut run = Run {
+        options,
+        sink,
+        summary: Summary::default(),
+        seen: Seen::new().map_err(ParseError::Index)?,
+        names: Vec::new(),
+    };
     let mut hashes = Vec::new();
     let mut prefixes = HashSet::new();
     for input in inputs {
@@ -101,8 +110,7 @@ struct Run<'s, S> {
     options: Options,
     sink: &'s mut S,
     summary: Summary,
-    /// Problem to where it was first: file, line, byte.
-    seen: HashMap<[u8; 16], (u32, u64, u64)>,
+    seen: Seen,
     names: Vec<String>,
 }
 
@@ -257,24 +265,23 @@ impl<S: Sink> Run<'_, S> {
         let converted: Vec<_> = chunk.into_par_iter().map(convert).collect();
         for ((line, byte), made) in converted {
             self.summary.counts.read += 1;
-            let place = Place { source: self.names[file as usize].clone(), line, byte };
+            let place = || Place { source: self.names[file as usize].clone(), line, byte };
             match made {
                 Err((Refusal { reason, detail }, snippet)) => {
                     *self.summary.counts.rejected.entry(reason.code()).or_default() += 1;
-                    let reject = Reject { place, reason: reason.code(), detail, snippet };
+                    let reject = Reject { place: place(), reason: reason.code(), detail, snippet };
                     if self.options.strict {
                         return Err(ParseError::Strict(reject));
                     }
                     self.sink.reject(reject)?;
                 }
-                Ok((key, trajectory)) => match self.seen.get(&key) {
-                    Some(&(first, line, byte)) => {
+                Ok((key, trajectory)) => match self.seen.first(key, (file, line, byte)).map_err(ParseError::Index)? {
+                    Some((first, line, byte)) => {
                         self.summary.counts.duplicates += 1;
                         let first = Place { source: self.names[first as usize].clone(), line, byte };
-                        self.sink.duplicate(Duplicate { place, first })?;
+                        self.sink.duplicate(Duplicate { place: place(), first })?;
                     }
                     None => {
-                        self.seen.insert(key, (file, line, byte));
                         self.summary.counts.kept += 1;
                         self.summary.unchecked += u64::from(is_unchecked(&trajectory));
                         self.sink.keep(trajectory)?;

@@ -16,10 +16,14 @@ use super::latex::{self, Part};
 pub fn normalise(question: &str) -> String {
     let mut out = Normalised { text: String::with_capacity(question.len()), gap: false };
     if may_have_latex(question) {
-        let characters: Vec<char> = question.nfc().collect();
+        // What is ASCII is in NFC.
+        let characters: Vec<char> =
+            if question.is_ascii() { question.chars().collect() } else { question.nfc().collect() };
         for part in latex::parts(&characters) {
             out.push_part(part);
         }
+    } else if question.is_ascii() {
+        question.chars().for_each(|character| out.push(character.to_ascii_lowercase()));
     } else {
         question.nfc().for_each(|character| out.push_prose(character));
     }
@@ -34,7 +38,8 @@ pub fn problem_key(question: &str) -> String {
 }
 
 fn may_have_latex(question: &str) -> bool {
-    question.contains(['\\', '$']) || question.contains("^{") || question.contains("_{") || question.contains("[asy]")
+    let may_hold = |mark: char, name: &str| question.contains(mark) && question.contains(name);
+    question.contains(['\\', '$']) || may_hold('{', "^{") || may_hold('{', "_{") || may_hold('[', "[asy]")
 }
 
 /// A character without its typographic variants; none if it is invisible.

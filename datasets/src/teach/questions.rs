@@ -138,7 +138,7 @@ fn question(record: &Value, source: Option<Source>, at: &At<'_>) -> Result<Quest
         }
     };
     let tags = Stage::ALL.map(Stage::tag);
-    match made.text.lines().find(|line| tags.iter().any(|tag| line.trim() == tag)) {
+    match made.text.lines().find(|line| tags.contains(&line.trim())) {
         Some(line) => Err(Reason::HoldsATag.because(line)),
         None => Ok(made),
     }

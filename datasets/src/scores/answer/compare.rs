@@ -1,7 +1,7 @@
 //! Whether two answers mean the same; the policies are those of the module above.
 
 use num_integer::Integer;
-use num_traits::{One, Signed, ToPrimitive, Zero};
+use num_traits::One;
 
 use super::fraction::Fraction;
 use super::node::{Node, Sign};
@@ -234,7 +234,7 @@ impl Field {
             return false;
         }
         if let Some(exact) = gold.value() {
-            let mut under = exact.denom().clone();
+            let mut under = exact.denom();
             for prime in [2u32, 5] {
                 while under.is_multiple_of(&prime.into()) {
                     under /= prime;

@@ -119,12 +119,12 @@ impl Field {
 
     /// The bases that `base^x` is a product of: a positive rational by its primes, so that `4^x = (2^x)^2`.
     fn tower_bases(&mut self, base: &Fraction) -> Vec<(Fraction, Exponent)> {
-        let Some(value) = base.value().filter(Signed::is_positive) else {
+        let Some(value) = base.value().filter(Exact::is_positive) else {
             return vec![(base.clone(), Exponent::one())];
         };
         let mut found = Vec::new();
         for (whole, sign) in [(value.numer(), 1), (value.denom(), -1)] {
-            for (prime, times) in factors(whole) {
+            for (prime, times) in factors(&whole) {
                 found.push((Fraction::rational(Exact::from_integer(prime)), Exponent::from_integer(sign * times)));
             }
         }
@@ -200,11 +200,12 @@ impl Field {
     fn whole_power(&mut self, base: &Polynomial, exponent: i64) -> Result<Polynomial, Refusal> {
         let Ok(count) = u32::try_from(exponent) else { return Err(Refusal::TooLarge) };
         if let Some(value) = base.rational() {
-            let bits = value.numer().bits().max(value.denom().bits());
+            let bits = value.bits();
             if bits > 1 && bits.saturating_mul(u64::from(count)) > super::polynomial::BITS_MAX {
                 return Err(Refusal::TooLarge);
             }
-            return Ok(Polynomial::constant(num_traits::pow(value, count as usize)));
+            let count = i32::try_from(count).map_err(|_| Refusal::TooLarge)?;
+            return Ok(Polynomial::constant(value.pow(count)));
         }
         if let Some((monomial, value)) = base.single().filter(|(_, value)| value.is_one()) {
             let raised: Result<Vec<_>, Refusal> =
@@ -247,7 +248,7 @@ impl Field {
         if value.is_zero() {
             return Ok(Fraction::rational(Exact::zero()));
         }
-        for (whole, sign) in [(value.numer().abs(), 1), (value.denom().clone(), -1)] {
+        for (whole, sign) in [(value.numer().abs(), 1), (value.denom(), -1)] {
             self.spend(200)?;
             for (prime, times) in factors(&whole) {
                 let times = bounded(exponent * times * sign)?;
@@ -255,7 +256,7 @@ impl Field {
                 if prime.bits().saturating_mul(floor.unsigned_abs()) > super::polynomial::BITS_MAX {
                     return Err(Refusal::TooLarge);
                 }
-                let whole = num_traits::Pow::pow(Exact::from_integer(prime.clone()), floor as i32);
+                let whole = Exact::from_integer(prime.clone()).pow(floor as i32);
                 let rest = times - floor;
                 let factor = if rest.is_zero() {
                     Polynomial::one()
@@ -301,16 +302,16 @@ fn exact_root(value: &Exact) -> Option<Exact> {
         return None;
     }
     let (over, under) = (value.numer().sqrt(), value.denom().sqrt());
-    (&over * &over == *value.numer() && &under * &under == *value.denom()).then(|| Exact::new(over, under))
+    (&over * &over == value.numer() && &under * &under == value.denom()).then(|| Exact::new(over, under))
 }
 
 /// The positive rational that leaves whole coefficients without a common divisor.
 fn content(polynomial: &Polynomial) -> Exact {
     let mut coefficients = polynomial.0.values();
     let Some(first) = coefficients.next() else { return Exact::one() };
-    let (mut over, mut under) = (first.numer().abs(), first.denom().clone());
+    let (mut over, mut under) = (first.numer().abs(), first.denom());
     for value in coefficients {
-        (over, under) = (over.gcd(value.numer()), under.lcm(value.denom()));
+        (over, under) = (over.gcd(&value.numer()), under.lcm(&value.denom()));
     }
     let content = Exact::new(over, under);
     if is_small(&content) && !content.is_zero() { content } else { Exact::one() }

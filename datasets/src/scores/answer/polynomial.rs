@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use num_bigint::BigInt;
 use num_rational::Ratio;
-use num_traits::{One, Zero};
+use num_traits::Zero;
 
 use super::fraction::Fraction;
 use crate::arithmetic::Exact;
@@ -126,7 +126,7 @@ impl Polynomial {
 }
 
 pub(super) fn is_small(value: &Exact) -> bool {
-    value.numer().bits().max(value.denom().bits()) <= BITS_MAX
+    value.bits() <= BITS_MAX
 }
 
 /// The atoms of one comparison, and what it may still cost.

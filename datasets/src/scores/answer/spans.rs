@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use num_traits::{One, Zero};
+use num_traits::One;
 
 use super::fraction::Fraction;
 use super::node::{Node, Sign};

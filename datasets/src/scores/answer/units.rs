@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use num_traits::One;
-
 use super::tokens::{Placed, Token};
 use crate::arithmetic::Exact;
 
@@ -162,7 +160,7 @@ impl Unit {
         if base.is_empty() {
             self.multiplier *= factor;
         } else {
-            self.scale *= num_traits::Pow::pow(factor, exponent);
+            self.scale *= factor.pow(exponent);
             *self.bases.entry((*base).to_owned()).or_default() += exponent;
         }
     }

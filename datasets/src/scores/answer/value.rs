@@ -1,6 +1,6 @@
 //! The exact value of a tree: a quotient of polynomials over atoms.
 
-use num_traits::{One, Signed, ToPrimitive, Zero};
+use num_traits::{One, Signed, ToPrimitive};
 
 use super::fraction::Fraction;
 use super::node::Node;
@@ -106,7 +106,9 @@ impl Field {
     }
 
     fn call(&mut self, name: &str, arguments: Vec<Fraction>) -> Result<Fraction, Refusal> {
-        let whole = |argument: &Fraction| argument.value().filter(Exact::is_integer).and_then(|value| value.to_u64());
+        let whole = |argument: &Fraction| {
+            argument.value().filter(Exact::is_integer).and_then(|value| value.to_integer().to_u64())
+        };
         match (name, &arguments[..]) {
             ("sin" | "cos", [angle]) => self.circular(name, angle),
             ("tan" | "cot", [angle]) => {
@@ -220,7 +222,7 @@ impl Field {
         }
         for (whole, sign) in [(value.numer(), 1), (value.denom(), -1)] {
             self.spend(200)?;
-            for (prime, times) in super::fraction::factors(whole) {
+            for (prime, times) in super::fraction::factors(&whole) {
                 let log = self.function("ln", vec![Fraction::rational(Exact::from_integer(prime))])?;
                 let part = self.times(&log, &Fraction::rational(Exact::from_integer((sign * times).into())))?;
                 sum = self.add(&sum, &part)?;
