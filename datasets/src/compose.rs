@@ -4,8 +4,12 @@
 //! where every value on the way can be written as a decimal, else it stays whole. VERIFY goes the other road: it undoes
 //! each step from its result (`24 * 2 = 48` for `48 / 2 = 24`). Every line is checked before it is written.
 
+mod given;
 mod prose;
 mod words;
+
+use std::cell::LazyCell;
+use std::collections::HashSet;
 
 pub use prose::{prose, reaches};
 use serde_json::{Map, Value};
@@ -63,9 +67,8 @@ pub enum ComposeError {
 
 /// One line of EXECUTE.
 struct Step {
-    operator: Operator,
-    left: Expression,
-    right: Expression,
+    /// With an operator.
+    expression: Expression,
     value: Exact,
 }
 
@@ -84,7 +87,6 @@ pub fn compose(problem: &Problem<'_>, calculations: &[Stated]) -> Result<Traject
     if steps.len() > STEPS_MAX {
         return Err(ComposeError::TooLong(steps.len()));
     }
-    let givens = Givens::of_question(problem.question);
     let words = Words::of(problem.language);
     let mut execute = Vec::new();
     let mut verify = Vec::new();
@@ -94,7 +96,7 @@ pub fn compose(problem: &Problem<'_>, calculations: &[Stated]) -> Result<Traject
         verify.push(format!("{}. {}", index + 1, undone(step, problem.language)?));
     }
     verify.push(words.undone().to_owned());
-    let understand = understand(problem.question, &steps, &givens, words);
+    let understand = understand(problem, &steps, words);
     let stages = [understand, plan(&steps, words), execute.join("\n"), verify.join("\n")];
     Ok(trajectory(problem, stages, steps.len()))
 }
@@ -108,7 +110,7 @@ fn readable(line: String, language: &str) -> Result<String, ComposeError> {
 
 /// VERIFY's line for a step.
 fn undone(step: &Step, language: &str) -> Result<String, ComposeError> {
-    readable(verify_line(step)?, language)
+    readable(undo(&step.expression, &step.value)?, language)
 }
 
 fn trajectory(problem: &Problem<'_>, stages: [String; 4], steps: usize) -> Trajectory {
@@ -150,14 +152,33 @@ fn cut(expression: &Expression, steps: &mut Vec<Step>) -> Result<Expression, Com
         return Ok(Expression::Number(expression.value()?));
     };
     let before = steps.len();
-    let (mut left_part, mut right_part) = (cut(left, steps)?, cut(right, steps)?);
+    let (mut left_part, mut right_part) = match power(expression) {
+        Some((base, times)) => {
+            let base = cut(base, steps)?;
+            let others =
+                (2..times).fold(base.clone(), |product, _| Expression::binary(*operator, product, base.clone()));
+            (others, base)
+        }
+        None => (cut(left, steps)?, cut(right, steps)?),
+    };
     if !steps[before..].iter().all(|step| has_decimal(&step.value)) {
         steps.truncate(before);
         (left_part, right_part) = (whole(left), whole(right));
     }
     let value = expression.value()?;
-    steps.push(Step { operator: *operator, left: left_part, right: right_part, value: value.clone() });
+    steps.push(Step { expression: Expression::binary(*operator, left_part, right_part), value: value.clone() });
     Ok(Expression::Number(value))
+}
+
+/// The base and the exponent of a product of equal factors, from the third power on: one operation, not many.
+fn power(expression: &Expression) -> Option<(&Expression, usize)> {
+    let (mut rest, mut factors, mut base) = (expression, 1, None::<&Expression>);
+    while let Expression::Binary(Operator::Multiply, left, right) = rest
+        && base.is_none_or(|base| *base == **right)
+    {
+        (rest, factors, base) = (&**left, factors + 1, Some(&**right));
+    }
+    base.filter(|base| factors > 2 && *base == rest).map(|base| (base, factors))
 }
 
 /// `-(…)` has no line of its own: a sign is moved into the number.
@@ -168,37 +189,35 @@ fn whole(expression: &Expression) -> Expression {
     }
 }
 
-fn expression(step: &Step) -> Expression {
-    Expression::Binary(step.operator, Box::new(step.left.clone()), Box::new(step.right.clone()))
-}
-
 fn execute_line(step: &Step) -> String {
-    format!("{} = {}", expression(step).text(&mut write), number::decimal(&step.value))
+    format!("{} = {}", step.expression.text(&mut write), number::decimal(&step.value))
 }
 
-fn verify_line(step: &Step) -> Result<String, ComposeError> {
-    undo(step.operator, &step.left.value()?, &step.right.value()?, &step.value)
-}
-
-/// The inverse operation on what `left operator right` made. Where it is undefined (a product with zero) the sum with
-/// its sides exchanged.
-pub(crate) fn undo(operator: Operator, left: &Exact, right: &Exact, made: &Exact) -> Result<String, ComposeError> {
+/// The inverse operation on what an expression made. Where it is undefined (a product with zero) the sum with its sides
+/// exchanged; of a power all of its products.
+pub(crate) fn undo(expression: &Expression, made: &Exact) -> Result<String, ComposeError> {
+    if let Some((base, times)) = power(expression).filter(|_| !made.is_zero()) {
+        let made = Expression::Number(made.clone());
+        let undone = (1..times).fold(made, |rest, _| Expression::binary(Operator::Divide, rest, base.clone()));
+        return Ok(format!("{} = {}", undone.text(&mut write), number::decimal(&undone.value()?)));
+    }
+    let Expression::Binary(operator, left, right) = expression else { return Err(ComposeError::Empty) };
+    let (left, right) = (&left.value()?, &right.value()?);
     let line = |operator: Operator, a: &Exact, b: &Exact| -> Result<String, ComposeError> {
         let [first, second] = [a, b].map(|value| Expression::Number(value.clone()));
         let inverse = Expression::binary(operator, first, second);
         Ok(format!("{} = {}", inverse.text(&mut write), number::decimal(&inverse.value()?)))
     };
-    let zero = Exact::from_integer(0.into());
     match operator {
         Operator::Add => line(Operator::Subtract, made, right),
         Operator::Subtract => line(Operator::Add, made, right),
-        Operator::Multiply if *right != zero => line(Operator::Divide, made, right),
+        Operator::Multiply if !right.is_zero() => line(Operator::Divide, made, right),
         Operator::Multiply => line(Operator::Multiply, right, left),
         Operator::Divide => line(Operator::Multiply, made, right),
         Operator::FloorDivide => {
             let rest = left - made * right;
             let product_line = line(Operator::Multiply, made, right)?;
-            Ok(if rest == zero { product_line } else { format!("{product_line}, {} remain", number::decimal(&rest)) })
+            Ok(if rest.is_zero() { product_line } else { format!("{product_line}, {} remain", number::decimal(&rest)) })
         }
     }
 }
@@ -206,35 +225,56 @@ pub(crate) fn undo(operator: Operator, left: &Exact, right: &Exact, made: &Exact
 /// PLAN: each step in words, earlier results by their step's number, no results.
 fn plan(steps: &[Step], words: Words) -> String {
     let line = |(index, step): (usize, &Step)| {
-        let whole = expression(step);
+        let whole = &step.expression;
         let results: Vec<&Exact> = steps[..index].iter().map(|earlier| &earlier.value).collect();
-        let mut origins = origins(&whole.numbers(), &results).into_iter();
+        let power = power(whole);
+        let mut origins = origins(&power.map_or(whole, |(base, _)| base).numbers(), &results).into_iter();
         let mut name = |value: &Exact| match origins.next().flatten() {
             Some(earlier) => words.step(earlier + 1),
             None => words.number(write(value)),
         };
-        let simple = step.left.operators() == 0 && step.right.operators() == 0;
-        if !simple {
-            return format!("{}. {}.", index + 1, words.calculate(&whole.text(&mut name)));
+        if let Some((base, times)) = power {
+            return format!("{}. {}.", index + 1, words.power(&in_brackets(base, &mut name), times));
         }
-        let (left, right) = (step.left.text(&mut name), step.right.text(&mut name));
-        format!("{}. {}.", index + 1, words.operation(step.operator, &left, &right))
+        match whole {
+            Expression::Binary(operator, left, right) if whole.operators() == 1 => {
+                let (left, right) = (left.text(&mut name), right.text(&mut name));
+                format!("{}. {}.", index + 1, words.operation(*operator, &left, &right))
+            }
+            _ => format!("{}. {}.", index + 1, words.calculate(&whole.text(&mut name))),
+        }
     };
     steps.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// UNDERSTAND: the numbers used that no step makes, those of the question first, and the question's goal.
-fn understand(question: &str, steps: &[Step], givens: &Givens, words: Words) -> String {
+fn in_brackets(base: &Expression, name: &mut impl FnMut(&Exact) -> String) -> String {
+    let text = base.text(name);
+    if base.operators() > 0 { format!("({text})") } else { text }
+}
+
+/// UNDERSTAND: the quantities of the question in its order, then the other numbers used that no step makes, and the goal.
+fn understand(problem: &Problem<'_>, steps: &[Step], words: Words) -> String {
+    let asked = given::without_drawings_and_options(problem.question);
+    let quantities = given::quantities(&asked, problem.language);
+    let givens = LazyCell::new(|| Givens::of_question(&asked));
+    let text = |value: &Exact| words.number(number::decimal(value));
     let (mut stated, mut known): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut listed = HashSet::new();
+    for quantity in &quantities {
+        let text = words.number(quantity.text());
+        if listed.insert(text.clone()) {
+            stated.push(text);
+        }
+    }
     for (index, step) in steps.iter().enumerate() {
-        for value in step.left.numbers().into_iter().chain(step.right.numbers()) {
-            let given = givens.holds(value);
-            if !given && steps[..index].iter().any(|earlier| earlier.value == *value) {
+        for value in step.expression.numbers() {
+            let made = || steps[..index].iter().any(|earlier| earlier.value == *value);
+            if quantities.iter().any(|quantity| quantity.is_used_as(value)) || !givens.holds(value) && made() {
                 continue;
             }
-            let list = if given { &mut stated } else { &mut known };
-            let text = words.number(number::decimal(value));
-            if !list.contains(&text) {
+            let list = if givens.holds(value) { &mut stated } else { &mut known };
+            let text = text(value);
+            if listed.insert(text.clone()) {
                 list.push(text);
             }
         }
@@ -246,30 +286,41 @@ fn understand(question: &str, steps: &[Step], givens: &Givens, words: Words) -> 
     if !known.is_empty() {
         lines.push(format!("{}: {}.", words.also_used(), known.join(words.separator())));
     }
-    lines.push(format!("{}: {}", words.goal(), goal(question)));
+    lines.push(format!("{}: {}", words.goal(), goal(&asked)));
     lines.join("\n")
 }
 
-/// The last sentence that asks, else the last one. Lines of options (`A. …`) ask nothing.
-fn goal(question: &str) -> String {
-    let is_option = |line: &&str| matches!(line.as_bytes(), [b'A'..=b'F', b'.' | b')', ..]);
-    let question = question.lines().filter(|line| !is_option(line)).collect::<Vec<_>>().join("\n");
-    let mut sentences: Vec<String> = Vec::new();
-    let mut current = String::new();
-    let mut characters = question.chars().peekable();
-    while let Some(character) = characters.next() {
-        current.push(if character.is_whitespace() { ' ' } else { character });
-        let ends = matches!(character, '.' | '?' | '!') && characters.peek().is_none_or(|next| next.is_whitespace());
-        if ends || characters.peek().is_none() {
-            let sentence = current.split_whitespace().collect::<Vec<_>>().join(" ");
-            if !sentence.is_empty() {
-                sentences.push(sentence);
-            }
-            current.clear();
+/// The last sentence that asks, else the last one, on one line.
+fn goal(asked: &str) -> String {
+    let mut last = "";
+    let mut end = asked.len();
+    for (at, mark) in asked.rmatch_indices(['.', '?', '!']).chain([(0, "")]) {
+        let start = at + mark.len();
+        let after = &asked[start..];
+        // A mark within a number or a word ends nothing, and neither does `n! = 6`.
+        let is_inside = !after.is_empty() && !after.starts_with(char::is_whitespace);
+        let is_factorial = mark == "!" && after.trim_start().starts_with(|next: char| !next.is_uppercase());
+        if !mark.is_empty() && (is_inside || is_factorial) {
+            continue;
+        }
+        let sentence = asked[start..end].trim();
+        end = start;
+        if sentence.ends_with('?') {
+            last = sentence;
+            break;
+        }
+        if last.is_empty() {
+            last = sentence;
         }
     }
-    let asks = sentences.iter().rfind(|sentence| sentence.ends_with('?'));
-    asks.or(sentences.last()).cloned().unwrap_or_default()
+    let mut line = String::with_capacity(last.len());
+    for word in last.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    line
 }
 
 #[cfg(test)]
@@ -286,7 +337,7 @@ mod tests {
     fn the_four_stages_of_a_small_problem() {
         let question = "Lan sold 48 clips in April and half as many in May.  How many did she sell in both months?";
         let made = compose(&problem(question, "72"), &calculation::find("48/2 = 24\n48+24 = 72")).unwrap();
-        assert_eq!(made.understand, "Given: 48.\nAlso used: 2.\nGoal: How many did she sell in both months?");
+        assert_eq!(made.understand, "Given: 48, 1/2.\nGoal: How many did she sell in both months?");
         assert_eq!(made.plan, "1. Divide 48 by 2.\n2. Add step 1 to 48.");
         assert_eq!(made.execute, "1. 48 / 2 = 24\n2. 48 + 24 = 72");
         let verdict = "Each step undone gives back what it began with.";
@@ -302,6 +353,16 @@ mod tests {
         assert_eq!(made("560//10 = 56"), "1. 560 // 10 = 56");
         assert_eq!(made("71+-3 = 68"), "1. 71 + (-3) = 68");
         assert_eq!(made("0*5 = 0"), "1. 0 * 5 = 0");
+    }
+
+    #[test]
+    fn a_power_is_one_operation() {
+        let made = compose(&problem("q?", "1"), &calculation::find("2*2*2 = 8\n(1+2)*(1+2)*(1+2) = 27")).unwrap();
+        assert_eq!(made.execute, "1. 2 * 2 * 2 = 8\n2. 1 + 2 = 3\n3. 3 * 3 * 3 = 27");
+        assert_eq!(made.plan, "1. Raise 2 to the power 3.\n2. Add 2 to 1.\n3. Raise step 2 to the power 3.");
+        assert!(made.verify.starts_with("1. 8 / 2 / 2 = 2\n2. 3 - 2 = 1\n3. 27 / 3 / 3 = 3\n"), "{}", made.verify);
+        let nothing = compose(&problem("q?", "1"), &calculation::find("0*0*0 = 0")).unwrap();
+        assert!(nothing.verify.starts_with("1. 0 * 0 = 0\n"), "{}", nothing.verify);
     }
 
     #[test]

@@ -5,9 +5,8 @@
 //! that nothing could be recomputed.
 
 use super::words::Words;
-use super::{ComposeError, Problem, STEPS_MAX, Step, cut, goal, plan, trajectory, understand, undone};
+use super::{ComposeError, Problem, STEPS_MAX, Step, cut, plan, trajectory, understand, undone};
 use crate::arithmetic::Stated;
-use crate::scores::derivation::Givens;
 use crate::trajectory::Trajectory;
 
 /// No more terms are named in a PLAN without calculations.
@@ -19,7 +18,6 @@ const TERM_MAX: usize = 60;
 /// ask [`reaches`].
 pub fn prose(problem: &Problem<'_>, solution: &str, calculations: &[Stated]) -> Result<Trajectory, ComposeError> {
     let words = Words::of(problem.language);
-    let givens = Givens::of_question(problem.question);
     let mut steps: Vec<Step> = Vec::new();
     let mut checks = Vec::new();
     for stated in calculations.iter().filter(|stated| stated.holds()) {
@@ -54,11 +52,7 @@ pub fn prose(problem: &Problem<'_>, solution: &str, calculations: &[Stated]) -> 
     meta.insert("checked".to_owned(), steps.len().into());
     meta.insert("prose".to_owned(), true.into());
     let problem = Problem { meta: &meta, ..*problem };
-    let understand = if steps.is_empty() {
-        format!("{}: {}", words.goal(), goal(problem.question))
-    } else {
-        understand(problem.question, &steps, &givens, words)
-    };
+    let understand = understand(&problem, &steps, words);
     Ok(trajectory(&problem, [understand, plan, solution.to_owned(), verify], steps.len()))
 }
 
@@ -115,7 +109,7 @@ mod tests {
     #[test]
     fn the_solution_is_execute_and_its_sums_are_undone() {
         let made = written("What is $3 + 2^2$?", "First $2^2 = 4$, then $3 + 4 = 7$.", "en");
-        assert_eq!(made.understand, "Given: 2, 3.\nGoal: What is $3 + 2^2$?");
+        assert_eq!(made.understand, "Given: 3, 2.\nGoal: What is $3 + 2^2$?");
         assert_eq!(made.plan, "1. Multiply 2 by 2.\n2. Add step 1 to 3.");
         assert_eq!(made.execute, "First $2^2 = 4$, then $3 + 4 = 7$.");
         assert_eq!(made.verify, "1. 4 / 2 = 2\n2. 7 - 4 = 3\nEach step undone gives back what it began with.");

@@ -59,6 +59,13 @@ impl Words {
         }
     }
 
+    pub(super) fn power(self, base: &str, exponent: usize) -> String {
+        match self {
+            Words::English => format!("Raise {base} to the power {exponent}"),
+            Words::Vietnamese => format!("Nâng {base} lên lũy thừa {exponent}"),
+        }
+    }
+
     /// Ends a VERIFY that undid every step.
     pub(super) fn undone(self) -> &'static str {
         self.choose("Each step undone gives back what it began with.", "Tính ngược từng bước đều cho lại số ban đầu.")

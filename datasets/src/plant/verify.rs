@@ -4,8 +4,6 @@
 //! Up to the error the text is the one that the right trace has, word for word: whether something is wrong is said only
 //! after it was calculated.
 
-use num_traits::Zero;
-
 use super::carry::{self, Slip};
 use super::read::Reading;
 use super::wording::{LEFT_OUT, ONE_MISSING, SO, what_was_wrong};
@@ -55,8 +53,7 @@ fn line(reading: &Reading, slip: &Slip, (index, step, value): (usize, &Step, &Ex
 
 /// The planned operation undone from what EXECUTE made.
 fn undone(step: &Step, made: &Exact) -> Option<String> {
-    let Expression::Binary(operator, left, right) = &step.expression else { return None };
-    compose::undo(*operator, &left.value().ok()?, &right.value().ok()?, made).ok()
+    compose::undo(&step.expression, made).ok()
 }
 
 /// The same where it does not give back what the step began with, if that can be said in one line.

@@ -13,7 +13,7 @@ use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
 
 /// Changes when the same bytes would become other trajectories.
-pub const VERSION: &str = "math-2";
+pub const VERSION: &str = "math-3";
 
 /// A record.
 pub fn convert(record: &Value, at: &At<'_>) -> Result<Trajectory, Refusal> {

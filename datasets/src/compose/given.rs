@@ -1,0 +1,246 @@
+//! The quantities that a question gives, in the order of its text, as UNDERSTAND lists them.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::arithmetic::plain::Plain;
+use crate::arithmetic::{Exact, number};
+use crate::scores::derivation;
+
+/// A number that the question states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Quantity {
+    /// Of `20%` it is 20.
+    pub(super) value: Exact,
+    /// A percent sign follows.
+    pub(super) percent: bool,
+    /// It is written as `a/b`, or in a word that says as much: these two.
+    pub(super) parts: Option<(Exact, Exact)>,
+}
+
+impl Quantity {
+    /// Whether a calculation with `value` uses it: 0.2 is 20 percent, and who divides by 2 may take half.
+    pub(super) fn is_used_as(&self, value: &Exact) -> bool {
+        let is_part = self.parts.as_ref().is_some_and(|(over, under)| over == value || under == value);
+        self.value == *value || is_part || self.percent && self.value == value * number::hundred()
+    }
+
+    /// As UNDERSTAND lists it.
+    pub(super) fn text(&self) -> String {
+        let percent = if self.percent { "%" } else { "" };
+        match &self.parts {
+            Some((over, under)) => format!("{}/{}{percent}", number::decimal(over), number::decimal(under)),
+            None => number::decimal(&self.value) + percent,
+        }
+    }
+}
+
+/// A number and where it stands.
+struct Term {
+    value: Exact,
+    parts: Option<(Exact, Exact)>,
+    is_word: bool,
+    range: Range<usize>,
+}
+
+/// All of them; equal ones more than once.
+///
+/// `2 1/2`, `twenty-five`, `two thirds`, `three hundred` are one quantity each. Words that mostly say something else do
+/// not count alone: `one`, and what may name an order or a coin (`third`, `quarter`) but after `a`. Exponents and
+/// subscripts hold none.
+pub(super) fn quantities(asked: &str, language: &str) -> Vec<Quantity> {
+    let plain = Plain::of(asked, language);
+    let text = plain.text.as_ref();
+    let mut terms: Vec<Term> = Vec::new();
+    let mut at = 0;
+    while let Some(character) = text[at..].chars().next() {
+        let rest = &text[at..];
+        let (term, length) = if let Some((value, parts, length)) = written_number(rest, text[..at].ends_with('/')) {
+            let (value, parts) = if is_below_zero(&text[..at]) { (-value, None) } else { (value, parts) };
+            (Some(Term { value, parts, is_word: false, range: at..at + length }), length)
+        } else if character.is_alphabetic() {
+            let length = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
+            let term = |value: Exact| Term { parts: parts(&value), value, is_word: true, range: at..at + length };
+            (word(&rest[..length]).map(term), length)
+        } else {
+            (None, character.len_utf8())
+        };
+        if let Some(term) = term {
+            let joined = terms.last().and_then(|before| joined(before, &text[before.range.end..at], &term));
+            if joined.is_some() {
+                terms.pop();
+            }
+            terms.push(joined.unwrap_or(term));
+        }
+        at += length;
+    }
+    let counts = |term: &Term| {
+        let before = text[..term.range.start].trim_end();
+        let after_article = before.len() < term.range.start && (before.ends_with(" a") || matches!(before, "A" | "a"));
+        !term.is_word || after_article || !is_ambiguous(&text[term.range.clone()])
+    };
+    terms.retain(counts);
+    let quantity = |term: Term| {
+        let after = text[term.range.end..].trim_start();
+        let percent = after.starts_with('%') || after.starts_with("percent");
+        Quantity { percent, value: term.value, parts: term.parts }
+    };
+    terms.into_iter().map(quantity).collect()
+}
+
+/// Whether a minus stands before a number that belongs to it: `-3`, not `5 - 3` nor `30-60-90`.
+fn is_below_zero(before: &str) -> bool {
+    let before = before.strip_suffix(['-', '−']).map(|before| before.trim_end_matches(' '));
+    before.is_some_and(|before| !before.ends_with(|last: char| last.is_alphanumeric() || ")]}%".contains(last)))
+}
+
+/// The number that a word says; of the names of parts those up to a tenth.
+fn word(word: &str) -> Option<Exact> {
+    derivation::word(word).or_else(|| {
+        let names = ["fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
+        let singular = word.strip_suffix('s').unwrap_or(word);
+        let under = (4..).zip(names).find(|(_, name)| name.eq_ignore_ascii_case(singular))?.0;
+        Some(Exact::ratio(1, under))
+    })
+}
+
+/// Numerator and denominator of what lies between two whole numbers.
+fn parts(value: &Exact) -> Option<(Exact, Exact)> {
+    let (over, under) = value.small().filter(|(_, under)| *under != 1)?;
+    Some((over.into(), under.into()))
+}
+
+type Written = (Exact, Option<(Exact, Exact)>, usize);
+
+/// Digits, `a/b`, `½`, and what [`Plain`] makes of `\frac{a}{b}` and `2\frac{a}{b}`, at the start of a text, with its
+/// length. With two strokes it is a date.
+fn written_number(text: &str, after_stroke: bool) -> Option<Written> {
+    let scan = |text: &str| number::scan(text).filter(|(_, length)| *length > 0);
+    let quotient = |text: &str, marks: [&str; 3]| {
+        let (over, first) = scan(text.strip_prefix(marks[0])?)?;
+        let rest = text[marks[0].len() + first..].strip_prefix(marks[1])?;
+        let (under, second) = scan(rest).filter(|(under, _)| !under.is_zero())?;
+        let length = marks.iter().map(|mark| mark.len()).sum::<usize>() + first + second;
+        rest[second..].starts_with(marks[2]).then(|| (&over / &under, Some((over, under)), length))
+    };
+    let of_latex = |text: &str| quotient(text, ["((", ")/(", "))"]);
+    let sign = |over: i64, under: i64, length: usize| {
+        let value = Exact::ratio(over, under);
+        Some((value.clone(), parts(&value), length))
+    };
+    match text.chars().next()? {
+        sign_of @ ('½' | '¼' | '¾') => {
+            let (over, under) = if sign_of == '½' {
+                (1, 2)
+            } else if sign_of == '¼' {
+                (1, 4)
+            } else {
+                (3, 4)
+            };
+            sign(over, under, sign_of.len_utf8())
+        }
+        '(' => {
+            let mixed = || {
+                let (whole, first) = scan(&text[1..])?;
+                let (part, _, second) = of_latex(text[1 + first..].strip_prefix('+')?)?;
+                Some((whole + part, None, first + second + 3))
+            };
+            of_latex(text).or_else(mixed)
+        }
+        '0'..='9' | '.' => match quotient(text, ["", "/", ""]) {
+            Some(found) if !after_stroke && !text[found.2..].starts_with('/') => Some(found),
+            _ => scan(text).map(|(value, length)| (value, None, length)),
+        },
+        _ => None,
+    }
+}
+
+/// The one quantity that two neighbours are.
+fn joined(before: &Term, between: &str, term: &Term) -> Option<Term> {
+    let whole = |value: &Exact| value.small().filter(|(_, under)| *under == 1).map(|(whole, _)| whole);
+    let (first, second) = (&before.value, &term.value);
+    let is_half = *second == Exact::ratio(1, 2);
+    let value = match (before.is_word, term.is_word, between) {
+        (_, true, " and a ") if is_half && first.is_integer() => first + second,
+        (false, false, " " | "") if first.is_integer() && term.parts.is_some() && *second < Exact::one() => {
+            first + second
+        }
+        (true, true, " " | "-") => match (whole(first)?, whole(second)) {
+            (20..=90, Some(1..=9)) if (first / Exact::from(10)).is_integer() => first + second,
+            (1..=19, Some(100)) => first * second,
+            (1, None) => second.clone(),
+            (2.., None) if !is_half => first * second,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let parts = parts(&value).filter(|_| value < Exact::one());
+    Some(Term { value, parts, is_word: before.is_word, range: before.range.start..term.range.end })
+}
+
+fn is_ambiguous(word: &str) -> bool {
+    let ordinal = || self::word(word).is_some_and(|value| value < Exact::ratio(1, 2));
+    word.eq_ignore_ascii_case("one") || ordinal()
+}
+
+/// A question without `[asy]…[/asy]` and without the lines `A. …` of a multiple choice.
+pub(super) fn without_drawings_and_options(question: &str) -> Cow<'_, str> {
+    let is_option = |line: &str| matches!(line.as_bytes(), [b'A'..=b'F', b'.' | b')', ..]);
+    let draws = question.contains('[') && question.contains("[asy]");
+    if !draws && !question.lines().any(is_option) {
+        return question.into();
+    }
+    let mut asked = String::with_capacity(question.len());
+    let mut rest = question;
+    while let Some((before, drawing)) = rest.split_once("[asy]") {
+        asked.push_str(before);
+        rest = drawing.split_once("[/asy]").map_or("", |(_, after)| after);
+    }
+    asked.push_str(rest);
+    asked.lines().filter(|line| !is_option(line)).collect::<Vec<_>>().join("\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(question: &str, language: &str) -> String {
+        let asked = without_drawings_and_options(question);
+        quantities(&asked, language).iter().map(Quantity::text).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn quantities_stand_in_the_order_of_the_text() {
+        let cases = [
+            ("He had 48, ate half, and 3 more; 20% of $1,200.50 went.", "48 1/2 3 20% 1200.5"),
+            (
+                "Twenty-five of three hundred, two thirds of 2 1/2 and 3/4 on 12/25/2020",
+                "25 300 2/3 2.5 3/4 12 25 2020",
+            ),
+            (
+                "One of them came third, twice, with 2½ pies, one half, one-fifth and three-fourths.",
+                "2 2.5 1/2 1/5 3/4",
+            ),
+            ("A quarter of 8 in one and a half hours, the third day, a third of it", "1/4 8 1.5 1/3"),
+            (
+                r"If $x^2 + 3x_1 = \frac{3}{4}$ and $2y = 10{,}000$, or $1\frac12$? [asy]draw((7,8));[/asy]",
+                "3 3/4 2 10000 1.5",
+            ),
+            (r"A 30-60-90 triangle at $-3.$ with 5 - 2 = 3, -1/2", "30 60 90 -3 5 2 3 -0.5"),
+            ("none", ""),
+        ];
+        for (question, expected) in cases {
+            assert_eq!(listed(question, "en"), expected, "{question}");
+        }
+        assert_eq!(listed("Giá 2,5 đồng và 1.500 đồng.\nA. 7\nB. 8", "vi"), "2.5 1500");
+    }
+
+    #[test]
+    fn percent_and_parts_are_used_by_their_number() {
+        let found = quantities("20% of 3/5", "en");
+        for (value, uses) in [("20", true), ("0.2", true), ("0.8", false), ("3", true), ("5", true), ("0.6", true)] {
+            let value = number::parse(value).unwrap();
+            assert_eq!(found.iter().any(|quantity| quantity.is_used_as(&value)), uses, "{value}");
+        }
+    }
+}
