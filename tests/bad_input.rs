@@ -28,7 +28,10 @@ fn what_the_command_line_can_fix_is_exit_2_and_named() {
     refused(&["--run-dir", dir, "--set", "train.step=3"], &["train.step", "train.steps"]);
     refused(&["--run-dir", dir, "--set", "base.path=/no/such/base"], &["base.path", "/no/such/base"]);
     refused(&["--run-dir", dir, "--set", "data.train=/no/such/file"], &["data.train", "/no/such/file"]);
-    refused(&["--run-dir", dir, "--set", "worker.device=cuda"], &["worker.device", "CPUs only"]);
+    refused(
+        &["--run-dir", dir, "--workers", "4000", "--set", "worker.device=cuda"],
+        &["worker.device = cuda", "--workers"],
+    );
     let full = folder.path().to_str().unwrap();
     std::fs::write(folder.path().join("something"), "x").unwrap();
     refused(&["--run-dir", full], &[full, "not empty"]);

@@ -39,6 +39,7 @@ pub struct Exited {
 pub struct Launcher {
     run_dir: PathBuf,
     arguments: Vec<String>,
+    gpus: Vec<String>,
     workers: BTreeMap<String, LocalWorker>,
     children: BTreeSet<u32>,
     /// Told to leave: nobody takes their place.
@@ -47,13 +48,15 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// A launcher and the stream of exits. `arguments` are the worker's, but for its id.
-    pub fn new(run_dir: &Path, arguments: Vec<String>) -> (Self, mpsc::UnboundedReceiver<Exited>) {
+    /// A launcher and the stream of exits. `arguments` are the worker's, but for its id; `gpus` has one for each, or is
+    /// empty.
+    pub fn new(run_dir: &Path, arguments: Vec<String>, gpus: Vec<String>) -> (Self, mpsc::UnboundedReceiver<Exited>) {
         let (exits, exited) = mpsc::unbounded_channel();
         (
             Launcher {
                 run_dir: run_dir.to_owned(),
                 arguments,
+                gpus,
                 workers: BTreeMap::new(),
                 children: BTreeSet::new(),
                 dismissed: BTreeSet::new(),
@@ -76,6 +79,9 @@ impl Launcher {
         command.args(&self.arguments).args(["--id", id]);
         command.stdin(Stdio::null()).stdout(log.try_clone().context("the worker's log")?).stderr(log);
         command.process_group(0); // Ctrl-C on the terminal is the coordinator's alone: it drains its workers
+        if let Some(gpu) = self.gpu(id)? {
+            command.env("CUDA_VISIBLE_DEVICES", gpu);
+        }
         let mut child = tokio::process::Command::from(command)
             .kill_on_drop(false)
             .spawn()
@@ -92,6 +98,17 @@ impl Launcher {
             }
         });
         Ok(())
+    }
+
+    /// The GPU of the worker `wN`: the N-th, and of no other worker. None on CPUs.
+    fn gpu(&self, id: &str) -> Result<Option<&str>> {
+        if self.gpus.is_empty() {
+            return Ok(None);
+        }
+        let index = id.strip_prefix('w').and_then(|index| index.parse::<usize>().ok());
+        let gpu = index.and_then(|index| self.gpus.get(index));
+        let gpu = gpu.with_context(|| format!("worker {id}: all {} GPUs have a worker already", self.gpus.len()))?;
+        Ok(Some(gpu))
     }
 
     /// Takes over a worker that another coordinator started and that still lives.

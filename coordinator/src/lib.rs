@@ -5,6 +5,7 @@ pub mod checkpoints;
 pub mod cli;
 pub mod compare;
 pub mod config;
+pub mod devices;
 pub mod driver;
 pub mod evaluation;
 pub mod exit;

@@ -16,6 +16,7 @@ use tonic::service::interceptor::InterceptedService;
 
 use crate::checkpoints;
 use crate::config::Config;
+use crate::devices;
 use crate::driver::{Driver, Parts, address_file, last_address, unix_ms};
 use crate::exit::{ExitError, STOPPED};
 use crate::journal::{self, Found, Journal, JournalError};
@@ -62,7 +63,12 @@ pub struct Options {
 }
 
 /// Runs; gives the exit code.
-pub async fn run(options: Options) -> Result<u8, ExitError> {
+pub async fn run(mut options: Options) -> Result<u8, ExitError> {
+    let local = devices::resolve(&options.config.worker.device, (!options.external).then_some(options.workers))?;
+    if !local.said.is_empty() {
+        println!("{}", local.said);
+    }
+    options.config.worker.device = local.device;
     let Options { config, run_dir, .. } = &options;
     let listener = listen(&options).await?;
     let address = listener.local_addr().context("the listener's address")?;
@@ -86,8 +92,8 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
         data.bench.probes.len(),
         run_dir.display()
     );
-    let local = if options.external { 0 } else { options.workers as usize };
-    if let Some(note) = reason::idle_workers(local, setup.schedule.microbatches_per_step()) {
+    let here = if options.external { 0 } else { options.workers as usize };
+    if let Some(note) = reason::idle_workers(here, setup.schedule.microbatches_per_step()) {
         println!("note: {note}");
     }
     let open = open_record(config, &data, &setup)?;
@@ -117,7 +123,7 @@ pub async fn run(options: Options) -> Result<u8, ExitError> {
     let mut driver = Driver::new(parts, inputs.clone())?;
     driver.publisher =
         store.map(|store| Publisher::start(store, run_dir.clone(), epoch, config.checkpoint.keep, inputs));
-    let (launcher, exits) = Launcher::new(run_dir, worker_arguments(&options, address));
+    let (launcher, exits) = Launcher::new(run_dir, worker_arguments(&options, address), local.gpus);
     if !options.external {
         driver.launcher = Some(start_workers(launcher, &options)?);
     }

@@ -9,7 +9,7 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 /// `POLYA_TRAIN__MAX_LENGTH` is `train.max_length`.
 const PREFIX: &str = "POLYA_";
 /// Variables with the prefix that are no configuration.
-const OTHER_VARIABLES: [&str; 1] = ["POLYA_LOG"];
+const OTHER_VARIABLES: [&str; 2] = ["POLYA_LOG", "POLYA_LIBTORCH_CUDA"];
 
 /// A configuration that cannot be used. All of them are exit 2.
 #[derive(Debug, thiserror::Error)]
@@ -248,7 +248,7 @@ mod tests {
             ("adapter.verification=3", "true or false"),
             ("adapter.dropout=1.0", "less than 1"),
             ("loss.mode=dynamic", "not in this version"),
-            ("worker.device=cuda", "CPUs only"),
+            ("worker.device=gpu", "`cuda`"),
             ("failure_detection=2", "a text"),
             ("failure_detection=1ms", "100ms"),
         ] {

@@ -277,8 +277,8 @@ impl Config {
             ("worker.threads", (1..=1024).contains(&self.worker.threads), "from 1 to 1024"),
             (
                 "worker.device",
-                ["auto", "cpu"].contains(&self.worker.device.as_str()),
-                "`auto` or `cpu`: this build computes on CPUs only",
+                ["auto", "cpu", "cuda"].contains(&self.worker.device.as_str()),
+                "`auto`, `cpu` or `cuda`",
             ),
         ];
         checks.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, expected)| (key, expected))

@@ -83,7 +83,8 @@ pub(crate) fn welcome(config: &Config, coordinator_epoch: u64, park_limit_ms: u6
         loss_transition: config.loss.transition,
         label_smoothing: config.loss.label_smoothing,
         threads: config.worker.threads,
-        device: "cpu".to_owned(),
+        // A run of before devices were resolved says auto, which was the processor.
+        device: if config.worker.device == "cuda" { "cuda" } else { "cpu" }.to_owned(),
         beta1: config.optimizer.beta1,
         beta2: config.optimizer.beta2,
         epsilon: config.optimizer.epsilon,

@@ -167,7 +167,7 @@ impl Replay {
         let folder = std::env::temp_dir().join(format!("polya-replay-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let arguments = vec!["--coordinator".to_owned(), address.to_string()];
-        let (mut launcher, mut exits) = Launcher::new(&folder, arguments);
+        let (mut launcher, mut exits) = Launcher::new(&folder, arguments, vec![]);
         launcher.spawn("replay")?;
         let ended = loop {
             tokio::select! {
