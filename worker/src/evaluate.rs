@@ -1,7 +1,7 @@
 //! Scores of one model on trajectories that it has not learned: texts generated and judged, tokens predicted by stage.
 
 use anyhow::Result;
-use polya_datasets::evaluation::{Bench, PromptSet, Row, Verdicts};
+use polya_datasets::evaluation::{Bench, Row, Verdicts};
 use polya_datasets::scores::{Summary, TokenCount};
 use polya_datasets::tokens::{self, Sample, Tag};
 use polya_datasets::trajectory::Trajectory;
@@ -9,9 +9,9 @@ use polya_proto::STATISTICS_UNIT;
 use polya_proto::v1;
 
 use crate::adapters::{Layout, LoraSet};
-use crate::cli::generate::{continue_all, decode};
+use crate::cli::generate::{Plan, continue_all, decode};
 use crate::formats::huggingface::Pretrained;
-use crate::generate::Sampling;
+use crate::generate::{Event, Sampling};
 use crate::step::batch::{Weighing, prepare};
 use crate::step::loss::Loss;
 use crate::step::microbatch;
@@ -63,19 +63,16 @@ pub fn evaluate(
     let mut verdicts = Verdicts::default();
     let (mut done, all) = (0, prompts.len());
     progress(done, all);
-    for set in PromptSet::ALL {
-        let mut of_set: Vec<_> = prompts.iter().filter(|prompt| prompt.0 == set).collect();
-        // Rows of a similar length end together.
-        of_set.sort_by_key(|(_, index, _, ids)| (ids.len(), *index));
-        for chunk in of_set.chunks(options.batch.max(1)) {
-            let ids: Vec<Vec<u32>> = chunk.iter().map(|(_, _, _, ids)| ids.clone()).collect();
-            let texts = continue_all(base, adapters, &ids, options.max_tokens, options.batch, Sampling::Greedy)?;
-            for ((set, index, prompt, _), ids) in chunk.iter().zip(texts) {
-                verdicts.judge(&bench, (*set, *index), prompt, &decode(base, &ids)?);
-            }
-            done += chunk.len();
+    let ids: Vec<Vec<u32>> = prompts.iter().map(|(_, _, _, ids)| ids.clone()).collect();
+    let plan = Plan { max_tokens: options.max_tokens, batch: options.batch, sampling: Sampling::Greedy };
+    let generated = continue_all(base, adapters, &ids, plan, &mut |event| {
+        if let Event::Finished { .. } = event {
+            done += 1;
             progress(done, all);
         }
+    })?;
+    for ((set, index, prompt, _), ids) in prompts.iter().zip(&generated.continuations) {
+        verdicts.judge(&bench, (*set, *index), prompt, &decode(base, ids)?);
     }
     let summary = verdicts.summary(&counts, options.seed);
     Ok(Scores { summary, holdout_loss, rows: verdicts.rows })

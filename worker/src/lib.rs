@@ -7,6 +7,7 @@ pub mod builtin;
 pub mod cli;
 pub mod collectives;
 mod cpu;
+pub mod decode;
 pub mod device;
 pub mod evaluate;
 pub mod export;

@@ -4,7 +4,6 @@
 use tch::{Kind, Tensor};
 
 use crate::adapters::LoraSet;
-use crate::generate::AdapterSource;
 use crate::model::{Adapters, PackedBatch, Transformer};
 
 /// Logits that exist at once, at most.
@@ -16,8 +15,8 @@ pub fn hidden(model: &Transformer, ids: &[u32], adapters: Option<&LoraSet>, veri
     let batch = PackedBatch::of_sequences(&[ids], model.embedding.device());
     let from = verify_from.unwrap_or(ids.len());
     let mask: Vec<f32> = (0..ids.len()).map(|position| f32::from(u8::from(position >= from))).collect();
-    let on: Option<Box<dyn Adapters + '_>> = adapters.map(|set| set.with_mask(&mask));
-    model.hidden(&batch, on.as_deref())
+    let on = adapters.map(|set| set.on(&mask, None));
+    model.hidden(&batch, on.as_ref().map(|on| on as &dyn Adapters))
 }
 
 /// Logits `[n, V]` of rows of the hidden states, chunk by chunk: the whole `[T, V]` need not exist.

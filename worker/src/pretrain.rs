@@ -12,6 +12,7 @@ use polya_datasets::{tokenizer, tokens};
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
+use crate::decode::prepare;
 use crate::formats::huggingface::{named_tensors, save_directory};
 use crate::generate::{Request, Sampling, generate};
 use crate::model::transformer::{Layer, Projection};
@@ -177,12 +178,15 @@ pub fn accuracy(model: &Transformer, tokenizer: &Tokenizer, seed: u64, count: u6
         tag: &[],
         stop: &[end],
         max_tokens: 300,
+        context: model.config.context as usize,
         batch: 100,
+        refill: true,
         vocabulary: model.config.vocabulary,
         sampling: Sampling::Greedy,
     };
+    let generated = generate(prepare(model).decoder(model, None).as_mut(), &request, &mut |_| ());
     let mut right = 0;
-    for (problem, ids) in problems.iter().zip(generate(model, None, &request)) {
+    for (problem, ids) in problems.iter().zip(generated.continuations) {
         let text = tokenizer.decode(&ids, false).map_err(|error| anyhow::anyhow!("decoding: {error}"))?;
         let answer = text.rsplit_once("Final Answer:").map(|(_, answer)| answer.trim());
         right += u64::from(answer == Some(problem.answer.as_str()));

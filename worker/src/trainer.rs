@@ -1,5 +1,6 @@
 //! The trainer on libtorch: what a member of the fleet drives.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -19,11 +20,12 @@ use crate::adamw::AdamW;
 use crate::adapters::{Layout, LoraSet};
 use crate::builtin::{self, Builtin};
 use crate::collectives::{Aborts, Backend, NcclLibrary, all_reduce_i32};
+use crate::decode::{Prepared, prepare};
 use crate::device::{self, DeviceName};
 use crate::formats::adapter_folder;
 use crate::formats::huggingface::{self, Directory, LoadError, Pretrained, Quantisation};
 use crate::formats::peft::{self, Description};
-use crate::generate::{AdapterSource, Request, Sampling, generate};
+use crate::generate::{Report, Request, Sampling, generate};
 use crate::step::batch::{self, Weighing};
 use crate::step::class;
 use crate::step::exact_sum::{self, Quantised};
@@ -108,6 +110,8 @@ pub struct LibtorchTrainer {
     held: BTreeMap<u32, Quantised>,
     sum: Vec<i32>,
     aborts: Aborts,
+    /// The base's weights for decoding, from the first evaluation on.
+    prepared: OnceCell<Prepared>,
 }
 
 impl LibtorchTrainer {
@@ -146,6 +150,7 @@ impl LibtorchTrainer {
             shadow: None,
             held: BTreeMap::new(),
             aborts: Aborts::default(),
+            prepared: OnceCell::new(),
             base,
             tags,
             layout,
@@ -338,17 +343,24 @@ impl Trainer for LibtorchTrainer {
         let prompts: Vec<Vec<u32>> = work.prompts.iter().map(|prompt| prompt.ids.clone()).collect();
         caught(|| {
             let tokenizer = &self.base.tokenizer;
+            let hand_over = adapters && self.settings.adapter_verification;
             let request = Request {
                 prompts: &prompts,
-                tag: &self.tags[3].line,
+                tag: if hand_over { &self.tags[3].line } else { &[] },
                 stop: &self.base.stop,
                 max_tokens: work.max_tokens as usize,
+                context: self.base.model.config.context as usize,
                 batch: work.batch as usize,
+                refill: true,
                 vocabulary: tokenizer.get_vocab_size(true) as i64,
                 sampling: Sampling::Greedy,
             };
-            let source: Option<&dyn AdapterSource> = adapters.then_some(&self.adapters);
-            let texts = generate(&self.base.model, source, &request).into_iter().map(|ids| {
+            let prepared = self.prepared.get_or_init(|| prepare(&self.base.model));
+            let mut decoder = prepared.decoder(&self.base.model, adapters.then_some(&self.adapters));
+            let mut report = Report::new(prompts.len());
+            let generated = generate(decoder.as_mut(), &request, &mut |event| report.take(event));
+            report.end(&generated);
+            let texts = generated.continuations.into_iter().map(|ids| {
                 let text = tokenizer.decode(&ids, false).map_err(|error| TrainerError::Fatal(error.to_string()))?;
                 Ok(Continuation { ids, text })
             });

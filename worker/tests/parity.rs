@@ -12,6 +12,7 @@ use safetensors::SafeTensors;
 use tch::{Kind, Tensor};
 use worker::adamw::AdamW;
 use worker::adapters::{Layout, LoraSet, NAMES};
+use worker::decode;
 use worker::formats::adapter_folder;
 use worker::formats::huggingface::{Directory, Quantisation, load_model};
 use worker::formats::peft::key;
@@ -209,12 +210,16 @@ fn greedy_generation_is_that_of_transformers_token_for_token() {
             tag: &[],
             stop: &[],
             max_tokens: 24,
+            context: 512,
             batch: 2,
+            refill: true,
             vocabulary: 64,
             sampling: Sampling::Greedy,
         };
         let model = fixture.model(Quantisation::None);
-        for (index, found) in generate(&model, None, &request).into_iter().enumerate() {
+        let prepared = decode::prepare(&model);
+        let found = generate(prepared.decoder(&model, None).as_mut(), &request, &mut |_| ());
+        for (index, found) in found.continuations.into_iter().enumerate() {
             let expected = Vec::<i64>::try_from(&fixture.figures[&format!("greedy.{index}")]).unwrap();
             assert_eq!(found.into_iter().map(i64::from).collect::<Vec<_>>(), expected);
         }

@@ -10,7 +10,6 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::generate::AdapterSource;
 use crate::model::{Adapters, ModelConfig, ProjectionKind, Site};
 use dropout::{Dropout, mix};
 
@@ -142,12 +141,6 @@ impl LoraSet {
         let on_gpu = dropout.filter(|_| matches!(self.device(), Device::Cuda(_)));
         let keys = on_gpu.map(|dropout| dropout.keys_on(self.device()));
         LoraPass { set: self, scale, verify: any.then_some(verify), dropout, keys }
-    }
-}
-
-impl AdapterSource for LoraSet {
-    fn with_mask(&self, verify: &[f32]) -> Box<dyn Adapters + '_> {
-        Box::new(self.on(verify, None))
     }
 }
 

@@ -1,10 +1,9 @@
 //! Greedy generation from random prompts, all rows to the last token.
 
-use std::time::Instant;
-
 use super::roofline::{decode_operations, gemm_rate, projection_weights};
 use super::{Figures, peak_rss_mib};
 use crate::adapters::dropout::mix;
+use crate::decode::prepare;
 use crate::formats::huggingface::Pretrained;
 use crate::generate::{Request, Sampling, generate};
 
@@ -19,15 +18,16 @@ pub fn measure(base: &Pretrained, sequence: usize, batch: usize, steps: usize) -
         tag: &[],
         stop: &[],
         max_tokens: steps,
+        context: sequence + steps,
         batch,
+        refill: true,
         vocabulary: config.vocabulary,
         sampling: Sampling::Greedy,
     };
-    let start = Instant::now();
-    let texts = generate(&base.model, None, &request);
-    let seconds = start.elapsed().as_secs_f64();
-    let peak = peak_rss_mib();
-    let generated: usize = texts.iter().map(Vec::len).sum();
+    let prepared = prepare(&base.model);
+    let found = generate(prepared.decoder(&base.model, None).as_mut(), &request, &mut |_| ());
+    let (seconds, peak) = (found.seconds, peak_rss_mib());
+    let generated: usize = found.continuations.iter().map(Vec::len).sum();
     let prompt =
         2.0 * projection_weights(config) * (batch * sequence) as f64 / gemm_rate(config, (batch * sequence) as i64);
     let decode = decode_operations(config, batch as f64) * steps as f64 / gemm_rate(config, batch as i64);

@@ -41,7 +41,7 @@ fn lanes(length: usize, term: impl Fn(usize) -> f32) -> f32 {
 
 /// e^x to about one unit in the last place; below -87 it is that of -87. Source: Cephes `expf`.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the integer in the low bits
     let x = x.clamp(-87.3, 88.3);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;

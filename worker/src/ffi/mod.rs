@@ -9,6 +9,7 @@ pub(crate) mod cuda_stream;
 pub(crate) mod emulation;
 pub(crate) mod gloo;
 pub(crate) mod instructions;
+pub(crate) mod lanes;
 pub(crate) mod library;
 pub(crate) mod libtorch_cuda;
 pub(crate) mod mapped;

@@ -1,196 +1,197 @@
 //! Continuations of prompts, with the hand-over to the verification adapter at the VERIFY tag.
 //!
-//! Keys and values made before VERIFY do not depend on the verification adapter. When a row's tag is complete, its
-//! tokens are forgotten and fed again with the adapter on; everything before stays. Source: docs/architecture.md, "The
-//! dual adapter".
+//! Rows of any length are decoded together. A row that ends makes room for the next prompt, so that the batch stays full;
+//! prompts that begin alike have their common tokens read once. Keys and values made before VERIFY do not depend on the
+//! verification adapter: when a row's tag is complete, its tokens are forgotten and fed again with the adapter on;
+//! everything before stays. Source: docs/architecture.md, "The dual adapter".
 
-use tch::{Kind, Tensor};
+mod admission;
+mod report;
+mod row;
+mod sampling;
+#[cfg(test)]
+mod tests;
 
-use crate::model::decode::Cache;
-use crate::model::{Adapters, PackedBatch, Transformer};
+use std::time::Instant;
 
-/// Adapters for rows of tokens: `verify` says for each token whether the verification adapter is on.
-pub trait AdapterSource {
-    /// The adapters with this mask (1 or 0 a token).
-    fn with_mask(&self, verify: &[f32]) -> Box<dyn Adapters + '_>;
-}
+use tch::Tensor;
 
-/// How the next token is chosen.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Sampling {
-    /// The most probable one, the lowest id among equals.
-    Greedy,
-    /// From the softmax at a temperature; each row has its own counter-based source.
-    Temperature {
-        /// Divides the logits.
-        temperature: f64,
-        /// Keys the source.
-        seed: u64,
-    },
-}
+use crate::decode::{Decoder, Piece};
+use admission::Admission;
+use row::Row;
+
+pub use report::Report;
+pub use row::mask_of;
+pub use sampling::Sampling;
 
 /// What to generate.
 pub struct Request<'a> {
-    /// Token ids of the prompts.
+    /// Token ids of the prompts, none of them empty.
     pub prompts: &'a [Vec<u32>],
-    /// Ids of the VERIFY tag line.
+    /// Ids of the VERIFY tag line; empty: no hand-over.
     pub tag: &'a [u32],
     /// Tokens that end a row.
     pub stop: &'a [u32],
-    /// No row gets longer.
+    /// No continuation gets longer.
     pub max_tokens: usize,
+    /// No prompt with its continuation gets longer.
+    pub context: usize,
     /// Rows decoded together.
     pub batch: usize,
+    /// A row that ends makes room for the next prompt. Otherwise each `batch` prompts in order are a group of their own:
+    /// what then is computed together is a function of the request, as it must be for what feeds training.
+    pub refill: bool,
     /// Ids from here on are padding of the embedding and never chosen.
     pub vocabulary: i64,
-    /// How to choose.
+    /// How the next token is chosen.
     pub sampling: Sampling,
 }
 
-struct Row {
-    index: usize,
-    out: Vec<u32>,
-    position: i64,
-    verify: bool,
-    /// Tag tokens that are fed again before the next choice counts.
-    again: Vec<u32>,
-    done: bool,
+/// Something to tell while generating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A prompt's continuation got a token.
+    Token {
+        /// Which prompt.
+        prompt: usize,
+        /// The token.
+        id: u32,
+    },
+    /// A prompt's continuation is complete.
+    Finished {
+        /// Which prompt.
+        prompt: usize,
+    },
 }
 
-/// Continuations in the prompts' order, without the stop token.
-pub fn generate(model: &Transformer, adapters: Option<&dyn AdapterSource>, request: &Request) -> Vec<Vec<u32>> {
-    let _guard = tch::no_grad_guard();
-    let mut order: Vec<usize> = (0..request.prompts.len()).collect();
-    order.sort_by_key(|index| (request.prompts[*index].len(), *index));
-    let mut results = vec![Vec::new(); request.prompts.len()];
-    for chunk in order.chunks(request.batch.max(1)) {
-        for (index, out) in generate_batch(model, adapters, request, chunk) {
-            results[index] = out;
+/// Continuations and what they cost.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Generated {
+    /// In the prompts' order, without the stop token.
+    pub continuations: Vec<Vec<u32>>,
+    /// Tokens of all prompts.
+    pub prompt_tokens: usize,
+    /// Those of them that were computed; the others were shared.
+    pub prompt_tokens_read: usize,
+    /// Passes through the model.
+    pub passes: usize,
+    /// Most bytes that keys and values took.
+    pub cache_bytes: usize,
+    /// Time that it took.
+    pub seconds: f64,
+}
+
+/// Continues the prompts. `observe` is told what happens, in the order in which it does.
+pub fn generate(decoder: &mut dyn Decoder, request: &Request, observe: &mut dyn FnMut(Event)) -> Generated {
+    let started = Instant::now();
+    let count = request.prompts.len();
+    let continuations = vec![vec![]; count];
+    let prompt_tokens = request.prompts.iter().map(Vec::len).sum();
+    let mut generated = Generated { continuations, prompt_tokens, ..Generated::default() };
+    if request.max_tokens == 0 {
+        return generated;
+    }
+    let all: Vec<usize> = (0..count).collect();
+    let group = if request.refill { count } else { request.batch };
+    for prompts in all.chunks(group.max(1)) {
+        let admission = Admission::new(request, prompts);
+        Session { decoder, request, admission, rows: vec![], generated: &mut generated, observe }.run();
+    }
+    generated.seconds = started.elapsed().as_secs_f64();
+    generated
+}
+
+/// Rows under way and prompts that wait.
+struct Session<'a> {
+    decoder: &'a mut dyn Decoder,
+    request: &'a Request<'a>,
+    admission: Admission<'a>,
+    rows: Vec<Row>,
+    generated: &'a mut Generated,
+    observe: &'a mut dyn FnMut(Event),
+}
+
+impl Session<'_> {
+    fn run(mut self) {
+        loop {
+            self.admission.admit(self.decoder, &mut self.rows);
+            if self.rows.is_empty() {
+                break;
+            }
+            let (complete, logits) = self.pass();
+            self.admission.branch(self.decoder, &mut self.rows);
+            if !complete.is_empty() {
+                self.advance(&complete, &logits);
+                self.retire();
+            }
+        }
+        self.admission.close(self.decoder);
+    }
+
+    /// Feeds the rows what the decoder does not hold of them yet. Gives the rows whose whole text it holds now, and the
+    /// logits behind each.
+    fn pass(&mut self) -> (Vec<usize>, Tensor) {
+        let (mut room, mut fed) = (self.decoder.prompt_tokens(), vec![]);
+        for (index, row) in self.rows.iter().enumerate() {
+            let Some(id) = row.id else { continue };
+            let rest = row.rest(self.decoder.length(id));
+            let count = if row.reads_prompt(rest.len()) { rest.len().min(room) } else { rest.len() };
+            if count > 0 {
+                room = room.saturating_sub(count);
+                self.generated.prompt_tokens_read += row.prompt_tokens_of(rest, count);
+                fed.push((index, id, &rest[..count], count == rest.len()));
+            }
+        }
+        let ids: Vec<Vec<u32>> =
+            fed.iter().map(|(_, _, part, _)| part.iter().map(|token| token.id).collect()).collect();
+        let pieces: Vec<Piece> = fed
+            .iter()
+            .zip(&ids)
+            .map(|((_, row, part, _), ids)| {
+                let verify_from = part.iter().position(|token| token.verify).unwrap_or(part.len());
+                Piece { row: *row, ids, verify_from }
+            })
+            .collect();
+        let logits = self.decoder.feed(&pieces);
+        self.generated.passes += 1;
+        self.generated.cache_bytes = self.generated.cache_bytes.max(self.decoder.bytes());
+        let complete: Vec<i64> = (0i64..).zip(&fed).filter(|(_, fed)| fed.3).map(|(index, _)| index).collect();
+        let rows = complete.iter().map(|index| fed[*index as usize].0).collect();
+        match complete.len() == fed.len() {
+            true => (rows, logits),
+            false => (rows, logits.index_select(0, &Tensor::from_slice(&complete).to_device(logits.device()))),
         }
     }
-    results
-}
 
-fn generate_batch(
-    model: &Transformer,
-    adapters: Option<&dyn AdapterSource>,
-    request: &Request,
-    indices: &[usize],
-) -> Vec<(usize, Vec<u32>)> {
-    let prompts: Vec<&[u32]> = indices.iter().map(|index| request.prompts[*index].as_slice()).collect();
-    let batch = PackedBatch::of_sequences(&prompts, model.embedding.device());
-    let masks: Vec<Vec<f32>> = prompts.iter().map(|prompt| mask_of(prompt, request.tag)).collect();
-    let mut rows: Vec<Row> = indices
-        .iter()
-        .zip(&prompts)
-        .zip(&masks)
-        .map(|((index, prompt), mask)| Row {
-            index: *index,
-            out: vec![],
-            position: prompt.len() as i64,
-            verify: mask.last() == Some(&1.0),
-            again: vec![],
-            done: false,
-        })
-        .collect();
-    let on = adapters.map(|source| source.with_mask(&masks.concat()));
-    let room = request.max_tokens as i64 + 2 * request.tag.len() as i64 + 1;
-    let (mut cache, mut hidden) = Cache::of_prompts(model, &batch, room, on.as_deref());
-    let mut finished = Vec::with_capacity(rows.len());
-    let mut steps_left = room - 1;
-    loop {
-        let chosen = choose(model, &hidden, request, &rows);
-        for (row_index, (row, token)) in (0i64..).zip(rows.iter_mut().zip(&chosen)) {
-            advance(row, row_index, *token, request, adapters.is_some(), &mut cache);
-        }
-        retire(&mut rows, &mut cache, &mut finished);
-        if rows.is_empty() || steps_left == 0 {
-            break;
-        }
-        steps_left -= 1;
-        let feed: Vec<(i64, i64)> = rows.iter_mut().map(next_input).collect();
-        let ids: Vec<i64> = feed.iter().map(|(id, _)| *id).collect();
-        let positions: Vec<i64> = feed.iter().map(|(_, position)| *position).collect();
-        let mask: Vec<f32> = rows.iter().map(|row| f32::from(u8::from(row.verify))).collect();
-        let on = adapters.map(|source| source.with_mask(&mask));
-        hidden = cache.step(model, &ids, &positions, on.as_deref());
-    }
-    finished.extend(rows.into_iter().map(|row| (row.index, row.out)));
-    finished
-}
-
-/// 1 from the first token of the last complete tag on.
-pub fn mask_of(ids: &[u32], tag: &[u32]) -> Vec<f32> {
-    let start = match tag.is_empty() {
-        true => None,
-        false => ids.windows(tag.len()).rposition(|window| window == tag),
-    };
-    (0..ids.len()).map(|index| f32::from(u8::from(start.is_some_and(|start| index >= start)))).collect()
-}
-
-/// Takes a chosen token into a row: stops it, or hands over to the verification adapter when the tag is complete.
-fn advance(row: &mut Row, row_index: i64, token: u32, request: &Request, hand_over: bool, cache: &mut Cache) {
-    if row.done || !row.again.is_empty() {
-        return; // still feeding the tag again: this choice does not count
-    }
-    if request.stop.contains(&token) {
-        row.done = true;
-        return;
-    }
-    row.out.push(token);
-    if hand_over && !row.verify && !request.tag.is_empty() && row.out.ends_with(request.tag) {
-        row.verify = true;
-        row.again = request.tag.iter().rev().copied().collect();
-        // All but the last tag token have been fed with the adapter off.
-        let fed = request.tag.len() as i64 - 1;
-        cache.forget(row_index, fed);
-        row.position -= fed;
-    }
-    row.done |= row.out.len() >= request.max_tokens;
-}
-
-/// The token a row is fed next, and its position.
-fn next_input(row: &mut Row) -> (i64, i64) {
-    let id = row.again.pop().or(row.out.last().copied()).unwrap_or(0);
-    row.position += 1;
-    (i64::from(id), row.position - 1)
-}
-
-/// Takes finished rows out; the cache is cut once half of it is idle, since cutting copies it.
-fn retire(rows: &mut Vec<Row>, cache: &mut Cache, finished: &mut Vec<(usize, Vec<u32>)>) {
-    let alive: Vec<i64> = (0i64..).zip(rows.iter()).filter(|(_, row)| !row.done).map(|(index, _)| index).collect();
-    if alive.is_empty() {
-        finished.extend(rows.drain(..).map(|row| (row.index, row.out)));
-    } else if alive.len() * 4 <= rows.len() * 3 {
-        cache.keep(&alive);
-        let (done, live): (Vec<Row>, Vec<Row>) = rows.drain(..).partition(|row| row.done);
-        finished.extend(done.into_iter().map(|row| (row.index, row.out)));
-        *rows = live;
-    }
-}
-
-fn choose(model: &Transformer, hidden: &Tensor, request: &Request, rows: &[Row]) -> Vec<u32> {
-    let logits = model.logits(hidden).narrow(1, 0, request.vocabulary);
-    match request.sampling {
-        Sampling::Greedy => {
-            let best = logits.argmax(-1, false);
-            let best = Vec::<i64>::try_from(&best).expect("argmax is a row of int64");
-            best.into_iter().map(|id| id as u32).collect()
-        }
-        Sampling::Temperature { temperature, seed } => {
-            let shares = (logits / temperature).softmax(-1, Kind::Double).cumsum(-1, Kind::Double);
-            let draws: Vec<f64> = rows.iter().map(|row| draw(seed, row.index as u64, row.out.len() as u64)).collect();
-            let below = shares
-                .lt_tensor(&Tensor::from_slice(&draws).to_device(shares.device()).unsqueeze(1))
-                .sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64);
-            let ids = Vec::<i64>::try_from(&below).expect("a sum is a row of int64");
-            ids.into_iter().map(|id| id.min(request.vocabulary - 1) as u32).collect()
+    /// Chooses the next token of each complete row.
+    fn advance(&mut self, complete: &[usize], logits: &Tensor) {
+        let request = self.request;
+        let place = |row: &usize| (self.rows[*row].prompt as u64, self.rows[*row].out().len() as u64);
+        let places: Vec<(u64, u64)> = complete.iter().map(place).collect();
+        let chosen = sampling::choose(&logits.narrow(1, 0, request.vocabulary), request.sampling, &places);
+        for (index, token) in complete.iter().zip(chosen) {
+            let row = &mut self.rows[*index];
+            if request.stop.contains(&token) {
+                row.done = true;
+                continue;
+            }
+            row.push(token);
+            (self.observe)(Event::Token { prompt: row.prompt, id: token });
+            row.done = row.out().len() >= request.max_tokens || row.text.len() >= request.context;
+            if let (Some(id), Some(length)) = (row.id, row.hand_over(request.tag)) {
+                self.decoder.truncate(id, length);
+            }
         }
     }
-}
 
-/// A number in [0, 1) from its key.
-fn draw(seed: u64, row: u64, token: u64) -> f64 {
-    let mut random = polya_datasets::synthesize::Random::new([seed, row, token]);
-    (random.next() >> 11) as f64 / (1u64 << 53) as f64
+    /// Takes finished rows out.
+    fn retire(&mut self) {
+        for row in self.rows.extract_if(.., |row| row.done) {
+            if let Some(id) = row.id {
+                self.decoder.close(id);
+            }
+            self.generated.continuations[row.prompt] = row.out().iter().map(|token| token.id).collect();
+            (self.observe)(Event::Finished { prompt: row.prompt });
+        }
+    }
 }

@@ -1,8 +1,7 @@
-//! One implementation of Qwen2 and Llama: configuration, weights, packed forward, cached decoding.
+//! One implementation of Qwen2 and Llama: configuration, weights, packed forward.
 
 pub mod batch;
 pub mod config;
-pub mod decode;
 pub mod placement;
 pub mod rotary;
 pub mod shapes;

@@ -22,6 +22,11 @@ impl Rotary {
         Rotary { cos: angles.cos(), sin: angles.sin() }
     }
 
+    /// Cosines and sines, `[T, D]` each.
+    pub(crate) fn angles(&self) -> (Vec<f32>, Vec<f32>) {
+        (crate::quantization::floats(&self.cos), crate::quantization::floats(&self.sin))
+    }
+
     /// Turns `[T, heads, D]`; the product is fp32, the result of the input's type.
     pub fn apply(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);

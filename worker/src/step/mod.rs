@@ -11,4 +11,4 @@ pub mod microbatch;
 pub mod optimiser;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

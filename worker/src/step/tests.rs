@@ -1,9 +1,11 @@
 //! The step on a small random model: what packing, recomputing, the shadow and the cache must not change.
 
+use std::cell::OnceCell;
+
 use polya_datasets::plant::{BUILT_IN_KINDS, plant};
 use polya_datasets::synthesize::{STEPS, synthesize};
 use polya_datasets::tokens::{self, Tag};
-use polya_datasets::trajectory::{SpanWeight, prompt};
+use polya_datasets::trajectory::SpanWeight;
 use polya_proto::v1;
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
@@ -16,20 +18,22 @@ use super::microbatch::{Gradient, gradient, gradient_on_graph};
 use crate::adapters::dropout::Dropout;
 use crate::adapters::{Layout, LoraSet};
 use crate::builtin::Builtin;
+use crate::decode::cpu::Weights;
 use crate::formats::huggingface::Files;
-use crate::generate::{AdapterSource, Request, Sampling, generate, mask_of};
+use crate::generate::mask_of;
 use crate::model::{ModelConfig, PackedBatch, Placement, Transformer};
 use crate::pretrain::initial;
 
-struct World {
-    model: Transformer,
-    tokenizer: Tokenizer,
-    tags: [Tag; 4],
-    layout: Layout,
-    values: Vec<f32>,
+pub(crate) struct World {
+    pub(crate) model: Transformer,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) tags: [Tag; 4],
+    pub(crate) layout: Layout,
+    pub(crate) values: Vec<f32>,
+    weights: OnceCell<Weights>,
 }
 
-fn world() -> World {
+pub(crate) fn world() -> World {
     let tokenizer = Tokenizer::from_bytes(Builtin.read("tokenizer.json").unwrap().unwrap()).unwrap();
     let config = ModelConfig {
         model_type: "qwen2".to_owned(),
@@ -59,11 +63,16 @@ fn world() -> World {
         *value = ((index * 37 % 101) as f32 / 101.0 - 0.5) * 0.3;
     }
     let tags = tokens::tags(&tokenizer).unwrap();
-    World { model, tokenizer, tags, layout, values }
+    World { model, tokenizer, tags, layout, values, weights: OnceCell::new() }
 }
 
 impl World {
-    fn samples(&self) -> Vec<v1::Sample> {
+    /// The model as decoding on CPUs reads it.
+    pub(crate) fn decoding_weights(&self) -> &Weights {
+        self.weights.get_or_init(|| Weights::new(&self.model))
+    }
+
+    pub(crate) fn samples(&self) -> Vec<v1::Sample> {
         let end = tokens::end_of_text(&self.tokenizer).unwrap();
         let right = (0..3).map(|index| synthesize(8, index, STEPS));
         let wrong = (3..5).filter_map(|index| plant(&synthesize(8, index, STEPS), &BUILT_IN_KINDS, 1).ok());
@@ -252,73 +261,6 @@ fn a_span_s_weight_goes_from_the_file_through_packing_and_smoothing_into_the_los
     }
     assert!(doubled > 3 && dropped > 0, "{doubled} {dropped}");
     assert!((found.loss - expected).abs() < 1e-5 * expected, "{} {expected}", found.loss);
-}
-
-#[test]
-fn cached_decoding_with_the_hand_over_chooses_what_computing_everything_anew_chooses() {
-    let world = world();
-    let adapters = LoraSet::new(world.layout.clone(), &world.values, false);
-    let tag = &world.tags[3].line;
-    let vocabulary = world.tokenizer.get_vocab_size(true) as i64;
-    // Two rows begin before the tag (one of them is forced to write it), one inside VERIFY.
-    let long = world.samples().remove(0);
-    let in_verify = long.ids[..long.verify_tag_end as usize + 3].to_vec();
-    let almost = long.ids[..long.verify_tag_end as usize - 1].to_vec();
-    let plain = tokens::ids(&world.tokenizer, &prompt("Mia has 3 apples. How many?")).unwrap();
-    let prompts = vec![plain, in_verify, almost];
-    let request =
-        Request { prompts: &prompts, tag, stop: &[], max_tokens: 24, batch: 3, vocabulary, sampling: Sampling::Greedy };
-    let found = generate(&world.model, Some(&adapters), &request);
-    let _guard = tch::no_grad_guard();
-    for (prompt, found) in prompts.iter().zip(&found) {
-        assert_eq!(found.len(), 24);
-        let mut ids = prompt.clone();
-        for chosen in found {
-            let batch = PackedBatch::of_sequences(&[&ids], Device::Cpu);
-            let on = adapters.with_mask(&mask_of(&ids, tag));
-            let last = world.model.hidden(&batch, Some(on.as_ref())).narrow(0, ids.len() as i64 - 1, 1);
-            let logits = world.model.logits(&last).narrow(1, 0, vocabulary).to_kind(Kind::Double);
-            let best = f64::try_from(logits.max()).unwrap();
-            let of_chosen = logits.double_value(&[0, i64::from(*chosen)]);
-            assert!(best - of_chosen < 1e-4, "token {} of {found:?}", ids.len() - prompt.len());
-            ids.push(*chosen);
-        }
-    }
-}
-
-#[test]
-fn a_row_that_writes_the_tag_itself_is_handed_over() {
-    let world = world();
-    let adapters = LoraSet::new(world.layout.clone(), &world.values, false);
-    // Whatever two tokens the model writes after this prompt are declared to be the tag: the row must write the first of
-    // them without the adapter and everything behind the second with it.
-    let prompts = vec![tokens::ids(&world.tokenizer, &prompt("Tom has 9 eggs. How many?")).unwrap()];
-    let vocabulary = world.tokenizer.get_vocab_size(true) as i64;
-    let request = |tag, max_tokens| Request {
-        prompts: &prompts,
-        tag,
-        stop: &[],
-        max_tokens,
-        batch: 1,
-        vocabulary,
-        sampling: Sampling::Greedy,
-    };
-    let first = generate(&world.model, Some(&adapters), &request(&[], 4)).remove(0);
-    let tag = first[..2].to_vec();
-    let found = generate(&world.model, Some(&adapters), &request(&tag, 12)).remove(0);
-    assert_eq!(found[..2], tag[..]);
-    let _guard = tch::no_grad_guard();
-    let mut ids = [prompts[0].clone(), tag].concat();
-    let start = prompts[0].len();
-    for chosen in &found[2..] {
-        let mask: Vec<f32> = (0..ids.len()).map(|index| f32::from(u8::from(index >= start))).collect();
-        let batch = PackedBatch::of_sequences(&[&ids], Device::Cpu);
-        let last = world.model.hidden(&batch, Some(adapters.with_mask(&mask).as_ref()));
-        let logits = world.model.logits(&last.narrow(0, ids.len() as i64 - 1, 1)).narrow(1, 0, vocabulary);
-        let (best, of_chosen) = (f64::try_from(logits.max()).unwrap(), logits.double_value(&[0, i64::from(*chosen)]));
-        assert!(best - of_chosen < 1e-4, "{found:?}");
-        ids.push(*chosen);
-    }
 }
 
 #[test]
