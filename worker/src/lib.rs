@@ -21,5 +21,6 @@ pub mod model;
 pub mod plan;
 pub mod pretrain;
 pub mod quantization;
+pub mod selftest;
 pub mod step;
 pub mod trainer;

@@ -16,6 +16,7 @@ use worker::cli::join::{JoinArgs, join};
 use worker::cli::logits::{LogitsArgs, logits};
 use worker::cli::plan::{PlanArgs, plan};
 use worker::cli::pretrain::{PretrainArgs, pretrain};
+use worker::cli::selftest::{SelftestArgs, selftest};
 use worker::cli::solve::{SolveArgs, solve};
 use worker::formats::huggingface::LoadError;
 use worker::import::ImportError;
@@ -54,6 +55,8 @@ enum Command {
     Import(ImportArgs),
     /// Say what a run will take before it runs: memory by part, seconds a step, hours, and what to change if it cannot fit.
     Plan(PlanArgs),
+    /// Check that this machine computes what it should.
+    Selftest(SelftestArgs),
     /// Make the built-in base: train a small Qwen2 from scratch on synthesized problems.
     Pretrain(PretrainArgs),
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Some(Command::Devices(args)) => devices(args),
         Some(Command::Import(args)) => import(args),
         Some(Command::Plan(args)) => plan(args),
+        Some(Command::Selftest(args)) => selftest(args),
         Some(Command::Pretrain(args)) => pretrain(args),
         None => join(&arguments.join, Box::new(LibtorchFactory)).map(|never| match never {}),
     };

@@ -11,6 +11,7 @@ pub mod logits;
 pub mod model;
 pub mod plan;
 pub mod pretrain;
+pub mod selftest;
 pub mod solve;
 
 /// Something that the command line or a path can put right: exit 2.
