@@ -11,6 +11,7 @@ pub mod decode;
 pub mod device;
 pub mod evaluate;
 pub mod export;
+pub mod fetch;
 pub mod ffi;
 pub mod formats;
 pub mod generate;

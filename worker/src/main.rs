@@ -10,6 +10,7 @@ use worker::cli::bench::{BenchArgs, bench};
 use worker::cli::devices::{DevicesArgs, devices};
 use worker::cli::evaluate::{EvaluateArgs, evaluate};
 use worker::cli::export::{ExportArgs, export};
+use worker::cli::fetch::{FetchArgs, fetch, stopped};
 use worker::cli::generate::{GenerateArgs, generate};
 use worker::cli::import::{ImportArgs, import};
 use worker::cli::join::{JoinArgs, join};
@@ -51,6 +52,8 @@ enum Command {
     Logits(LogitsArgs),
     /// List the GPUs that a worker could use here, or say what is missing.
     Devices(DevicesArgs),
+    /// Download a base by name from a model hub.
+    Fetch(FetchArgs),
     /// Make a Hugging Face directory from a GGUF file.
     Import(ImportArgs),
     /// Say what a run will take before it runs: memory by part, seconds a step, hours, and what to change if it cannot fit.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Some(Command::Logits(args)) => logits(args),
         Some(Command::Export(args)) => export(args),
         Some(Command::Devices(args)) => devices(args),
+        Some(Command::Fetch(args)) => fetch(args),
         Some(Command::Import(args)) => import(args),
         Some(Command::Plan(args)) => plan(args),
         Some(Command::Selftest(args)) => selftest(args),
@@ -102,5 +106,8 @@ fn exit_code(error: &anyhow::Error, joining: bool) -> u8 {
             || matches!(cause.downcast_ref::<ParquetError>(), Some(ParquetError::Io { error, .. }) if missing(error))
             || cause.downcast_ref::<std::io::Error>().is_some_and(missing)
     });
+    if stopped(error) {
+        return exit::LEFT as u8;
+    }
     if joining || path { exit::USAGE as u8 } else { 1 }
 }

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod devices;
 pub mod evaluate;
 pub mod export;
+pub mod fetch;
 pub mod generate;
 pub mod import;
 pub mod join;
