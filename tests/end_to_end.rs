@@ -35,7 +35,7 @@ fn two_and_three_workers_commit_the_states_of_one_at_every_step() {
 #[test]
 fn recomputed_activations_change_no_digest() {
     let (_folder, dir) = fresh();
-    assert_eq!(Coordinator::start(&dir, 1, &["worker.recompute=true"]).wait(), Some(0));
+    assert_eq!(Coordinator::start(&dir, 1, &["worker.recompute_layers=2"]).wait(), Some(0));
     assert_eq!(&proven_digests(&dir), reference());
 }
 

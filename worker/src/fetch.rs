@@ -104,12 +104,8 @@ pub fn fetch(request: &Request, downloader: &Downloader, progress: &dyn Fn(&str)
         progress(&file.rfilename);
         files.push(fetch_file(request, &listing.sha, file, &folder, downloader)?);
     }
-    let fetched = Fetched {
-        model: request.model.clone(),
-        revision: request.revision.clone(),
-        commit: listing.sha,
-        files,
-    };
+    let fetched =
+        Fetched { model: request.model.clone(), revision: request.revision.clone(), commit: listing.sha, files };
     let path = folder.join(RECEIPT);
     let text = format!("{:#}\n", serde_json::to_value(&fetched)?);
     polya_datasets::network::file::write(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
@@ -177,7 +173,8 @@ fn receipt(folder: &Path) -> Result<Option<Fetched>> {
     }
     let path = folder.join(RECEIPT);
     let found = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let not_ours = || UsageError(format!("--output {}: the directory is not empty; name another one", folder.display()));
+    let not_ours =
+        || UsageError(format!("--output {}: the directory is not empty; name another one", folder.display()));
     Ok(Some(found.ok_or_else(not_ours)?))
 }
 

@@ -210,7 +210,7 @@ impl LibtorchTrainer {
             &prepared,
             (&self.loss, weighing),
             self.settings.adapter_dropout,
-            (2f64.powi(plan.loss_scale_log2), if self.settings.recompute { usize::MAX } else { 0 }),
+            (2f64.powi(plan.loss_scale_log2), self.settings.recompute_layers as usize),
         );
         let mut statistics = found.statistics;
         let mut words = vec![0i32; self.layout.parameters()];

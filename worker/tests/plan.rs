@@ -22,7 +22,7 @@ fn the_predicted_peak_is_within_a_tenth_of_the_measured_one() {
     for more in [
         &["--shape", "tiny", "--seq", "256"][..],
         &["--shape", "smollm2-135m", "--seq", "320", "--verification", "--context-share", "0.4"],
-        &["--shape", "smollm2-135m", "--seq", "320", "--recompute"],
+        &["--shape", "smollm2-135m", "--seq", "320", "--recompute-layers", "20"],
     ] {
         let figures = json(&[&["bench", "step", "--steps", "1", "--json"], more].concat());
         let (seen, predicted) =
@@ -37,7 +37,10 @@ fn a_plan_fits_or_says_what_to_change() {
     assert_eq!((roomy["fits"].as_bool(), roomy["recomputed_layers"].as_u64()), (Some(true), Some(0)), "{roomy}");
     assert!(roomy["seconds_per_step"].as_f64().unwrap() > 0.0 && roomy["padding_share"].as_f64().unwrap() < 0.03);
     let tight = json(&["plan", "--shape", "qwen2.5-3b", "--gpus", "2", "--memory", "4", "--json"]);
-    assert!(tight["advice"].as_str().unwrap().contains("worker.recompute") || tight["fits"] == false, "{tight}");
+    assert!(
+        tight["advice"].as_str().unwrap().contains("worker.recompute_layers=") || tight["fits"] == false,
+        "{tight}"
+    );
     let none = json(&["plan", "--shape", "qwen2.5-3b", "--gpus", "2", "--memory", "1", "--json"]);
     assert_eq!(none["fits"], false);
     assert!(none["advice"].as_str().unwrap().contains("does not fit"), "{none}");

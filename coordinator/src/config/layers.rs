@@ -266,7 +266,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.toml");
         std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
-        let (old, new) = of_run_toml(&path, &["train.steps=5".to_owned(), "worker.recompute=true".to_owned()]).unwrap();
+        let (old, new) =
+            of_run_toml(&path, &["train.steps=5".to_owned(), "worker.recompute_layers=4".to_owned()]).unwrap();
         assert_eq!(old, config);
         assert_eq!(super::super::changed_outcome(&old, &new.config), ["train.steps"]);
     }

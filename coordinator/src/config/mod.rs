@@ -19,7 +19,7 @@ const FREE: [&str; 10] = [
     "evaluation.batch",
     "worker.park_limit",
     "worker.device",
-    "worker.recompute",
+    "worker.recompute_layers",
 ];
 
 /// Every value as text, by key.

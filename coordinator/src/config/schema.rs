@@ -198,8 +198,8 @@ pub struct Worker {
     pub device: String,
     /// How long a local worker waits for a lost coordinator.
     pub park_limit: String,
-    /// Recompute activations by layer in the backward pass.
-    pub recompute: bool,
+    /// Of so many layers, the first ones, activations are made again in the backward pass instead of kept.
+    pub recompute_layers: u32,
 }
 
 /// Milliseconds of `300ms`, `2s`, `5m`.

@@ -90,7 +90,7 @@ pub(crate) fn welcome(config: &Config, coordinator_epoch: u64, park_limit_ms: u6
         epsilon: config.optimizer.epsilon,
         weight_decay: config.optimizer.weight_decay,
         clip_norm: config.optimizer.clip_norm,
-        recompute: config.worker.recompute,
+        recompute_layers: config.worker.recompute_layers,
         failure_detection_ms: limits.failure_detection_ms,
         tokens_per_microbatch: config.batch.tokens_per_microbatch,
         collective_limit_ms: limits.collective_ms,

@@ -92,7 +92,7 @@ fn predicted(config: ModelConfig, embedding_bytes: f64, work: &Work, options: &O
         config,
     };
     let place = Place::Cpu { program_mib: options.program_mib };
-    memory::peak(&work, place, if settings.recompute { layers } else { 0 })
+    memory::peak(&work, place, (settings.recompute_layers as usize).min(layers))
 }
 
 struct Run<'a> {

@@ -50,9 +50,9 @@ pub struct BenchArgs {
     /// Share of each sequence that is context: not learned, no logits.
     #[arg(long, default_value_t = 0.0)]
     pub context_share: f64,
-    /// Compute layers a second time in the backward pass instead of keeping their activations.
-    #[arg(long)]
-    pub recompute: bool,
+    /// Compute so many layers, the first ones, a second time in the backward pass instead of keeping their activations.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub recompute_layers: u32,
     /// Ranks of the all-reduce.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub ranks: u32,
@@ -120,7 +120,7 @@ fn settings(args: &BenchArgs) -> Settings {
         epsilon: 1e-8,
         weight_decay: 0.01,
         clip_norm: 1.0,
-        recompute: args.recompute,
+        recompute_layers: args.recompute_layers,
         failure_detection_ms: 2000,
         ..Settings::default()
     }

@@ -78,7 +78,7 @@ pub fn plan(args: &PlanArgs) -> Result<()> {
         None => (Place::Cpu { program_mib: in_mib("/proc/self/status", "VmRSS:") }, args.workers, available(args)),
     };
     let limit_mib = args.memory.map_or(limit, |gib| gib * 1024.0);
-    let told = if settings.flag("worker.recompute")? { work.config.layers } else { 0 };
+    let told = (settings.number("worker.recompute_layers")? as usize).min(work.config.layers);
     let recomputed = memory::fitting(&work, place, limit_mib).map(|fewest| fewest.max(told));
     let rate = if args.gpus.is_some() { args.tflops * 1e12 } else { time::cpu_rate(&work.config) };
     let microbatches = settings.number("batch.microbatches_per_step")?;
@@ -134,11 +134,12 @@ fn available(args: &PlanArgs) -> f64 {
 fn advice(work: &Workload, place: Place, limit: f64, recomputed: Option<usize>, told: usize) -> String {
     match recomputed {
         Some(count) if count <= told => "it fits as it is".to_owned(),
-        Some(count) => format!("set worker.recompute=true: {count} of {} layers must be recomputed", work.config.layers),
+        Some(count) => format!("set worker.recompute_layers={count}: so many of {} must be recomputed", work.config.layers),
         None if !work.nf4 => "it does not fit: set quantisation=\"nf4\"".to_owned(),
         None => match memory::tokens_fitting(work, place, limit) {
             Some(tokens) => {
-                format!("it does not fit: set batch.tokens_per_microbatch={tokens:.0} and worker.recompute=true")
+                let layers = work.config.layers;
+                format!("it does not fit: set batch.tokens_per_microbatch={tokens:.0} and worker.recompute_layers={layers}")
             }
             None => "it does not fit with any microbatch: use a smaller base.path, a lower adapter.rank or a lower train.max_length".to_owned(),
         },

@@ -81,8 +81,8 @@ mod tests {
         let settings = Settings::read(Some(file.path())).unwrap();
         assert_eq!(settings.number("batch.tokens_per_microbatch").unwrap(), 512.0);
         assert_eq!(
-            (settings.text("quantisation").unwrap(), settings.flag("worker.recompute").unwrap()),
-            ("none", false)
+            (settings.text("quantisation").unwrap(), settings.number("worker.recompute_layers").unwrap()),
+            ("none", 0.0)
         );
         std::fs::write(file.path(), "[batch]\ntokens = 512\n").unwrap();
         let error = format!("{:#}", Settings::read(Some(file.path())).unwrap_err());

@@ -40,7 +40,7 @@ pub fn digest(
     let values: Vec<f32> = (0..layout.parameters() as u64).map(|index| unit(0x6164_6170, index)).collect();
     let adapters = LoraSet::new(layout.clone(), &values, true).to_device(model.norm.device());
     let loss_scale = if model.norm.kind() == Kind::Half { LOSS_SCALE } else { 1.0 };
-    let recomputed = if settings.recompute { usize::MAX } else { 0 };
+    let recomputed = settings.recompute_layers as usize;
     let (loss, how) = ((loss, weighing), (loss_scale, recomputed));
     let found = microbatch::gradient(model, &adapters, &prepared, loss, settings.adapter_dropout, how);
     let mut hasher = blake3::Hasher::new();
