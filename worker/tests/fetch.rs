@@ -1,5 +1,7 @@
 //! A model by name from a hub of this test: listed, checked, continued after a cut, refused where it is not what it should be.
 
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

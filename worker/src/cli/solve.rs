@@ -76,7 +76,7 @@ impl<W: Write> StagePrinter<W> {
         match Stage::ALL.iter().any(|stage| line.trim_end() == stage.tag()) {
             true => {
                 let style = anstyle::AnsiColor::Cyan.on_default().bold();
-                write!(self.out, "{style}{}{style:#}\n", line.trim_end())?;
+                writeln!(self.out, "{style}{}{style:#}", line.trim_end())?;
             }
             false => write!(self.out, "{line}")?,
         }
