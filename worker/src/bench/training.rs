@@ -89,6 +89,7 @@ fn predicted(config: ModelConfig, embedding_bytes: f64, work: &Work, options: &O
         squared_lengths: work.squared_lengths,
         learned: work.learned,
         verified: work.adapted - work.tokens,
+        decoded: 0.0,
         config,
     };
     let place = Place::Cpu { program_mib: options.program_mib };

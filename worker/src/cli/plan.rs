@@ -70,6 +70,7 @@ pub fn plan(args: &PlanArgs) -> Result<()> {
         squared_lengths: budget * tokens.mean_square / tokens.mean,
         learned: budget * tokens.learned,
         verified: if verification { budget * tokens.verified } else { 0.0 },
+        decoded: decoded(&settings, &tokens)?,
         config,
     };
     tch::set_num_threads(settings.number("worker.threads")?.max(1.0) as i32);
@@ -98,6 +99,12 @@ pub fn plan(args: &PlanArgs) -> Result<()> {
     };
     print(args, &plan);
     Ok(())
+}
+
+/// Tokens that the rows of an evaluation hold at once: questions and the longest answers.
+fn decoded(settings: &Settings, tokens: &data::Tokens) -> Result<f64> {
+    let rows = settings.number("evaluation.batch")?.min(settings.number("evaluation.samples")?);
+    Ok(rows * (tokens.mean * (1.0 - tokens.learned) + settings.number("evaluation.max_tokens")?))
 }
 
 /// Shape, tokenizer and the embedding's bytes a number.

@@ -47,6 +47,7 @@ pub fn parts(work: &Workload, place: Place, recomputed: usize) -> Vec<(&'static 
     let files = if place == Place::Gpu { 0.0 } else { 24.0 };
     let (backward, optimiser) = (8.0 * parameters, (20.0 + files) * parameters);
     let pass = inputs + layer * kept_layers + logits.max(working) + backward;
+    let evaluation = if place == Place::Gpu { 0.0 } else { evaluation(work) };
     vec![
         ("program", program / MIB),
         ("base", (base + head_rows * work.embedding_bytes) / MIB),
@@ -55,6 +56,7 @@ pub fn parts(work: &Workload, place: Place, recomputed: usize) -> Vec<(&'static 
         ("logits or one layer's backward", logits.max(working) / MIB),
         ("gradient", backward / MIB),
         ("optimiser beyond the backward pass", (optimiser - pass).max(0.0) / MIB),
+        ("evaluation beyond the step", (evaluation - pass.max(optimiser)).max(0.0) / MIB),
     ]
 }
 
@@ -99,10 +101,60 @@ fn logits(work: &Workload) -> f64 {
     4.0 * (all / chunks + 3.0 * work.tokens * work.config.hidden as f64)
 }
 
+/// Bytes of an evaluation on a CPU: the weights once more as decoding reads them, keys and values of all rows. Activations
+/// and gradients are gone by then.
+fn evaluation(work: &Workload) -> f64 {
+    if work.decoded == 0.0 {
+        return 0.0;
+    }
+    let config = &work.config;
+    let channels = config.kv_heads as usize * (config.head_dim as usize).next_multiple_of(16);
+    decoding_weights(work) + 8.0 * (config.layers * channels) as f64 * work.decoded
+}
+
+/// Bytes of the weights as decoding reads them: NF4 with a scale in fp32 a block, else the bits of the files.
+pub fn decoding_weights(work: &Workload) -> f64 {
+    let config = &work.config;
+    let projection = if work.nf4 { 4.5 / 8.0 } else { work.embedding_bytes };
+    projection_weights(config) * projection + (config.vocabulary * config.hidden) as f64 * work.embedding_bytes
+}
+
 /// Bytes that come and go in a layer: gate, dropped inputs and their gradients, norms, attention's.
 fn working(work: &Workload, number: f64) -> f64 {
     let config = &work.config;
     let (q, kv) = ((config.heads * config.head_dim) as f64, (config.kv_heads * config.head_dim) as f64);
     let a_token = 4.0 * config.intermediate as f64 + 6.0 * config.hidden as f64 + 3.0 * q + 4.0 * kv;
     a_token * work.tokens * number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::Builtin;
+    use crate::decode::prepare;
+    use crate::formats::huggingface::{Quantisation, load_model};
+
+    #[test]
+    fn the_weights_as_decoding_reads_them_are_counted_to_a_hundredth() {
+        for quantisation in [Quantisation::Nf4, Quantisation::None] {
+            let model = load_model(&Builtin, quantisation).unwrap();
+            let work = Workload {
+                config: model.config.clone(),
+                nf4: quantisation == Quantisation::Nf4,
+                embedding_bytes: 2.0,
+                rank: 16,
+                adapters: 2,
+                tokens: 1024.0,
+                longest: 300.0,
+                squared_lengths: 300_000.0,
+                learned: 700.0,
+                verified: 300.0,
+                decoded: 64.0 * 400.0,
+            };
+            let (counted, there) = (decoding_weights(&work), prepare(&model).bytes() as f64);
+            assert!((counted / there - 1.0).abs() < 0.01, "{quantisation:?}: {counted} counted, {there} there");
+            let part = |work: &Workload| parts(work, Place::Cpu { program_mib: 50.0 }, 0).last().unwrap().1;
+            assert!(part(&work) > 0.0 && part(&Workload { decoded: 0.0, ..work }) == 0.0);
+        }
+    }
 }

@@ -33,4 +33,6 @@ pub struct Workload {
     pub learned: f64,
     /// Tokens on which the verification adapter is on.
     pub verified: f64,
+    /// Tokens whose keys and values an evaluation holds at once, all rows together; 0: nothing is evaluated.
+    pub decoded: f64,
 }
