@@ -3,6 +3,9 @@
 //! Every lane adds in the order of k, so a result depends neither on what is computed beside it nor on the width of the
 //! vectors, as long as they have fused multiply-add.
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::instructions::Class;
 
 /// Sixteen numbers, one cache line.
@@ -137,4 +140,32 @@ unsafe fn expand_avx2(codes: &[u8], scale: &Lanes, code: &[f32; 16], out: &mut [
             }
         }
     }
+}
+
+/// fp32 of IEEE half-precision bits, eight at a time: decoding reads every weight of a model so, pass after pass.
+pub(crate) fn expand_half(half: &[f16], out: &mut [f32]) {
+    assert_eq!(half.len(), out.len(), "a number for each");
+    #[cfg(target_arch = "x86_64")]
+    if Class::here() != Class::Portable && is_x86_feature_detected!("f16c") {
+        // SAFETY: the processor has AVX2 and F16C; both slices have the same length.
+        return unsafe { expand_f16c(half, out) };
+    }
+    half.convert_to_f32_slice(out);
+}
+
+/// # Safety
+/// The processor has AVX2 and F16C; `half` is as long as `out`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn expand_f16c(half: &[f16], out: &mut [f32]) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let whole = out.len() - out.len() % 8;
+    for index in (0..whole).step_by(8) {
+        // SAFETY: eight numbers from `index` on are inside both slices, by the promise of the caller.
+        unsafe {
+            let eight = _mm_loadu_si128(half.as_ptr().add(index).cast::<__m128i>());
+            _mm256_storeu_ps(out.as_mut_ptr().add(index), _mm256_cvtph_ps(eight));
+        }
+    }
+    half[whole..].convert_to_f32_slice(&mut out[whole..]);
 }

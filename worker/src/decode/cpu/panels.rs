@@ -3,11 +3,10 @@
 //! Numbers keep their value: sixteen bits where that is exact, NF4 as its codes, else fp32. A panel is expanded to fp32
 //! where it is used, in a buffer that stays in the processor's cache.
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use tch::{Kind, Tensor};
 
-use crate::ffi::lanes::{Lanes, expand_nf4, numbers};
+use crate::ffi::lanes::{Lanes, expand_half, expand_nf4, numbers};
 use crate::quantization::{Nf4Weight, double, floats, nf4};
 
 /// An `[outputs, inputs]` matrix.
@@ -115,7 +114,7 @@ impl Panels {
         match &self.values {
             Values::Full(_) => {}
             Values::Half(values) => {
-                values[vectors.start * 16..vectors.end * 16].convert_to_f32_slice(numbers(out));
+                expand_half(&values[vectors.start * 16..vectors.end * 16], numbers(out));
             }
             Values::Brain(values) => {
                 for (to, from) in numbers(out).iter_mut().zip(&values[vectors.start * 16..]) {
