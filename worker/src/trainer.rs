@@ -110,7 +110,7 @@ pub struct LibtorchTrainer {
     held: BTreeMap<u32, Quantised>,
     sum: Vec<i32>,
     aborts: Aborts,
-    /// The base's weights for decoding, from the first evaluation on.
+    /// The base's weights for decoding, while an evaluation is on.
     prepared: OnceCell<Prepared>,
 }
 
@@ -201,6 +201,7 @@ impl LibtorchTrainer {
         let fatal = |reason: String| TrainerError::Fatal(reason);
         let weighing = Weighing::of_plan(plan, self.settings.loss_mode == "uniform");
         let key = (self.settings.seed, plan.step);
+        self.prepared.take(); // evaluation is over; activations need the room
         let shadow = self.settings.adapter_verification;
         let prepared = batch::prepare(&lease.samples, &self.tags, weighing, shadow, key)
             .map_err(|error| fatal(error.to_string()))?;
