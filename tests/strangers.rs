@@ -1,9 +1,10 @@
 //! Who is not of the fleet: bytes, silence, floods and wrong credentials cost the coordinator a line in its log.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use polya_tests::process::{LIMIT, SETTINGS, binary, proven_digests, run_texts, stderr};
@@ -126,6 +127,53 @@ fn strangers_are_cut_off_and_the_run_goes_on_as_if_they_had_not_been() {
     }
     let run_toml = std::fs::read_to_string(dir.join("run.toml")).unwrap();
     assert!(!said.contains(secret.trim()) && !run_toml.contains(secret.trim()), "the token is in no file of the run");
+}
+
+/// Passes one connection on to `to`; gives its own address and what was said to `to`.
+fn overheard(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let said = Arc::new(Mutex::new(vec![]));
+    let heard = said.clone();
+    std::thread::spawn(move || {
+        let (mut from, _) = listener.accept().unwrap();
+        let mut there = TcpStream::connect(to).unwrap();
+        let (mut answers, mut back) = (there.try_clone().unwrap(), from.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut bytes) {
+            heard.lock().unwrap().extend_from_slice(&bytes[..length]);
+            if there.write_all(&bytes[..length]).is_err() {
+                return;
+            }
+        }
+    });
+    (address, said)
+}
+
+/// Whoever hears a worker on a wire without TLS can say all of it again, byte for byte.
+#[test]
+fn what_a_worker_has_said_costs_a_log_line_when_it_is_said_again() {
+    let (_folder, dir) = fresh();
+    let (run, address) = external(&dir, &["--set", "run.min_workers=2"]);
+    let (proxy, heard) = overheard(address);
+    let member = worker(proxy, &["--id", "w0"]);
+    until("a member with a state", LIMIT, || {
+        let status = run_texts("coordinator", &["status", dir.to_str().unwrap()]).stdout;
+        String::from_utf8_lossy(&status).contains("a second worker").then_some(())
+    });
+    let words = heard.lock().unwrap().clone();
+    let mut repeated = TcpStream::connect(address).unwrap();
+    let (preface, rest) = words.split_at(24);
+    repeated.write_all(preface).unwrap();
+    repeated.read_exact(&mut [0; 9]).unwrap(); // a client's answer to settings must not come before them
+    repeated.write_all(rest).unwrap();
+    until("the log line", LIMIT, || said(&dir).contains("of w0 is stale").then_some(()));
+    let other = worker(address, &["--id", "w1"]);
+    assert_eq!(run.wait(), Some(0), "{}", said(&dir));
+    [member, other].into_iter().for_each(|member| assert_eq!(member.wait(), Some(0)));
+    proven_digests(&dir);
+    assert!(!said(&dir).contains("worker w0 is gone"), "it was not disturbed: {}", said(&dir));
 }
 
 fn certificates(folder: &Path) -> Output {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use coordinator_core::record::{Commit, Record};
-use coordinator_core::{Action, Connection, Digest, End, Event, Order, Purpose, Report, State, transition};
+use coordinator_core::{Action, Connection, Digest, End, Event, Order, Purpose, State, transition_all};
 use polya_proto::v1::{self, worker_message};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -31,6 +31,9 @@ use crate::run_data::RunData;
 use crate::service::Input;
 use crate::store::Publisher;
 use crate::wire;
+
+/// Inputs that are taken together at most: time and signals must have their turn.
+const TOGETHER: usize = 1024;
 
 /// A run's state of the world.
 pub struct Driver {
@@ -62,6 +65,7 @@ pub struct Driver {
     crashes: BTreeMap<String, u32>,
     /// Local workers that left on purpose: nobody takes their place.
     left: BTreeSet<String>,
+    clock: Clock,
     now_ms: u64,
     end: Option<End>,
 }
@@ -84,6 +88,24 @@ pub struct Parts {
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis() as u64
+}
+
+/// Milliseconds since 1970 that only grow: the wall clock of the start, and from there on the runtime's clock, which a
+/// simulation has in its hands.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    unix_ms: u64,
+    started: tokio::time::Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Clock { unix_ms: unix_ms(), started: tokio::time::Instant::now() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.unix_ms + self.started.elapsed().as_millis() as u64
+    }
 }
 
 impl Driver {
@@ -111,6 +133,7 @@ impl Driver {
             rows: vec![],
             crashes: BTreeMap::new(),
             left: BTreeSet::new(),
+            clock: Clock::start(),
             now_ms: 0,
             end: None,
         })
@@ -134,7 +157,15 @@ impl Driver {
                 return Ok(end);
             }
             tokio::select! {
-                Some(input) = inputs.recv() => self.input(input)?,
+                Some(input) = inputs.recv() => {
+                    self.input(input)?;
+                    // What has come meanwhile is decided about together.
+                    for _ in 0..TOGETHER {
+                        let Ok(input) = inputs.try_recv() else { break };
+                        self.input(input)?;
+                    }
+                    self.settle()?;
+                }
                 Some(exited) = exits.recv() => self.exited(exited)?,
                 Some(()) = stop.recv() => {
                     self.progress.say("saving and stopping (once more to stop at once) …");
@@ -157,7 +188,7 @@ impl Driver {
             Input::Disconnected(connection) => {
                 self.outboxes.remove(&connection);
                 self.workers.remove(&connection);
-                self.handle(Event::Disconnected(connection))?;
+                self.events.push_back(Event::Disconnected(connection));
             }
             Input::Uploaded { step, files } => self.uploaded(step, files)?,
             Input::Saved { step, result } => match result {
@@ -208,15 +239,25 @@ impl Driver {
             tracing::info!(worker = hello.worker, host = hello.host, software = hello.software, "a worker joins");
             self.workers.insert(connection, hello.clone());
         }
+        if let worker_message::Body::Left(left) = &body
+            && let Some(hello) = self.workers.get(&connection)
+        {
+            tracing::info!(worker = hello.worker, reason = left.reason, "a worker leaves on purpose");
+            self.left.insert(hello.worker.clone());
+        }
         if let worker_message::Body::EvaluationDone(done) = &body
             && let (Some(evaluation), Some(result)) = (&mut self.evaluation, &done.result)
         {
             evaluation.take(done.unit, result.clone());
+            self.crashes.clear(); // who is killed from outside again and again is no reason to stop what goes on
             let (name, done, units) = (purpose_name(evaluation.purpose), evaluation.done(), evaluation.units());
             self.progress.evaluating(name, done, units);
         }
         match wire::report(body) {
-            Ok(report) => self.handle(Event::Said(connection, report)),
+            Ok(report) => {
+                self.events.push_back(Event::Said(connection, report));
+                Ok(())
+            }
             Err(error) => {
                 tracing::warn!(%error, "a message breaks the protocol; its sender is cut off");
                 self.outboxes.remove(&connection);
@@ -246,15 +287,15 @@ impl Driver {
     /// Applies an event and everything that follows from it.
     fn handle(&mut self, event: Event) -> Result<(), ExitError> {
         self.events.push_back(event);
-        while let Some(event) = self.events.pop_front() {
-            self.now_ms = self.now_ms.max(unix_ms());
-            if let Event::Said(connection, Report::Left(reason)) = &event
-                && let Some(hello) = self.workers.get(connection)
-            {
-                tracing::info!(worker = hello.worker, reason, "a worker leaves on purpose");
-                self.left.insert(hello.worker.clone());
-            }
-            for action in transition(&mut self.core, event, self.now_ms) {
+        self.settle()
+    }
+
+    /// Applies the events that are waiting, and those that follow from them.
+    fn settle(&mut self) -> Result<(), ExitError> {
+        while !self.events.is_empty() {
+            self.now_ms = self.clock.now_ms();
+            let events = std::mem::take(&mut self.events);
+            for action in transition_all(&mut self.core, events, self.now_ms) {
                 self.execute(action)?;
             }
         }
@@ -262,6 +303,7 @@ impl Driver {
     }
 
     fn execute(&mut self, action: Action) -> Result<(), ExitError> {
+        tracing::trace!(?action);
         match action {
             Action::Send(connection, order) => self.send(connection, order),
             Action::Close(connection, _) => {

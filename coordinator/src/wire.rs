@@ -214,7 +214,7 @@ pub fn message(order: Order, contents: &impl Contents) -> Option<v1::Coordinator
         Order::Evaluate { unit } => Body::Evaluate(contents.evaluate(unit)?),
         Order::Leave { reason, exit_code } => Body::Leave(v1::Leave { reason, exit_code }),
         Order::Recheck => Body::Recheck(v1::Recheck {}),
-        Order::Fence { reason } => Body::Fence(v1::Fence { reason }),
+        Order::Fence { reason, incarnation } => Body::Fence(v1::Fence { reason, incarnation }),
     };
     Some(v1::CoordinatorMessage { body: Some(body) })
 }

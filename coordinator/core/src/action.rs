@@ -127,6 +127,8 @@ pub enum Order {
     Fence {
         /// Why.
         reason: String,
+        /// The new one must be higher than this.
+        incarnation: u64,
     },
 }
 

@@ -190,6 +190,9 @@ fn open_step(state: &mut State, step: u64, replay: bool, actions: &mut Vec<Actio
 /// Lets those into the open step who came too late for its beginning and hold the state before it.
 pub(crate) fn admit_newcomers(state: &mut State, actions: &mut Vec<Action>) {
     let Phase::Step(open) = &state.phase else { return };
+    if open.participants.len() == state.members.len() {
+        return;
+    }
     let mut newcomers = current(state, open.plan.step - 1);
     newcomers.retain(|connection| !open.participants.contains(connection));
     if newcomers.is_empty() {

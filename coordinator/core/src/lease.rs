@@ -25,6 +25,9 @@ pub(crate) fn lease(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
     let OpenStep { plan, participants, slots, .. } = &mut **open;
     let free = (0u32..).zip(slots.iter()).filter(|(_, slot)| slot.owner.is_none() && slot.leased.is_none());
     let free: Vec<u32> = free.map(|(microbatch, _)| microbatch).collect();
+    if free.is_empty() {
+        return;
+    }
     // A second lease hides the way there and back; near the end it would only bind work to a slow worker.
     let room = if free.len() > participants.len() { 2 } else { 1 };
     let usual = usual_pace(participants.iter().filter_map(|connection| members.get(connection)));

@@ -49,15 +49,33 @@ pub mod exit {
 
 /// Applies one event and says what to do about it, in order. `now_ms` only grows.
 pub fn transition(state: &mut State, event: Event, now_ms: u64) -> Vec<Action> {
+    transition_all(state, [event], now_ms)
+}
+
+/// The same with events that have come together: what is due is decided once, after the last of them.
+pub fn transition_all(state: &mut State, events: impl IntoIterator<Item = Event>, now_ms: u64) -> Vec<Action> {
     let mut actions = Vec::new();
-    if matches!(state.phase, Phase::Over) {
-        return actions;
-    }
     state.began_ms.get_or_insert(now_ms);
+    for event in events {
+        if matches!(state.phase, Phase::Over) {
+            return actions;
+        }
+        apply(state, event, now_ms, &mut actions);
+    }
+    proceed(state, now_ms, &mut actions);
+    reason::note_cause(state, now_ms);
+    if let Err(broken) = invariants::check(state) {
+        actions.retain(|action| !matches!(action, Action::Append(_))); // nothing wrong becomes durable
+        stop(state, format!("invariant broken: {broken}"), &mut actions);
+    }
+    actions
+}
+
+fn apply(state: &mut State, event: Event, now_ms: u64, actions: &mut Vec<Action>) {
     match event {
-        Event::Said(connection, report) => said(state, connection, report, now_ms, &mut actions),
-        Event::Disconnected(connection) => membership::lost(state, connection, "its stream ended", &mut actions),
-        Event::Appended(record) => appended(state, &record, &mut actions),
+        Event::Said(connection, report) => said(state, connection, report, now_ms, actions),
+        Event::Disconnected(connection) => membership::lost(state, connection, "its stream ended", actions),
+        Event::Appended(record) => appended(state, &record, actions),
         Event::CheckpointWritten { step, manifest } => {
             actions.push(Action::Append(Record::Checkpoint { step, manifest }));
         }
@@ -65,23 +83,17 @@ pub fn transition(state: &mut State, event: Event, now_ms: u64) -> Vec<Action> {
             state.saving = None;
             actions.push(Action::Note(format!("checkpoint of step {step} was not completed; it is saved again later")));
         }
-        Event::EvaluationPlanned { units } => evaluation::planned(state, units, &mut actions),
+        Event::EvaluationPlanned { units } => evaluation::planned(state, units, actions),
         Event::EvaluationScored => evaluation::scored(state),
         Event::Drain => {
             state.draining = true;
-            evaluation::give_up(state, &mut actions);
+            evaluation::give_up(state, actions);
         }
         Event::Dismiss(worker) => {
             state.members.values_mut().filter(|m| m.worker == worker).for_each(|member| member.dismissed = true);
         }
-        Event::Tick => membership::tick(state, now_ms, &mut actions),
+        Event::Tick => membership::tick(state, now_ms, actions),
     }
-    proceed(state, now_ms, &mut actions);
-    reason::note_cause(state, now_ms);
-    if let Err(broken) = invariants::check(state) {
-        stop(state, format!("invariant broken: {broken}"), &mut actions);
-    }
-    actions
 }
 
 fn said(state: &mut State, connection: Connection, report: Report, now_ms: u64, actions: &mut Vec<Action>) {

@@ -5,16 +5,20 @@ use crate::event::{Connection, Held, Hello};
 use crate::state::{Member, Offer, Phase, State};
 use crate::{class, exit, lease, step, stop};
 
-/// A worker presents itself (R6, R8).
+/// A worker presents itself (R6, R8). Each of its streams has a higher incarnation than the one before.
 pub(crate) fn hello(state: &mut State, connection: Connection, hello: Hello, now_ms: u64, actions: &mut Vec<Action>) {
-    let newest =
-        state.members.iter().find(|(_, member)| member.worker == hello.worker).map(|(c, m)| (*c, m.incarnation));
-    if let Some((other, incarnation)) = newest {
-        if incarnation > hello.incarnation {
-            let reason =
-                format!("incarnation {} of {} is stale, {incarnation} is here", hello.incarnation, hello.worker);
-            return actions.push(Action::Send(connection, Order::Fence { reason }));
-        }
+    let other = state.members.iter().find(|(_, member)| member.worker == hello.worker).map(|(c, _)| *c);
+    if let Some(&newest) = state.incarnations.get(&hello.worker).filter(|newest| hello.incarnation <= **newest) {
+        // Of the past, or a repetition of what somebody has seen on the wire: it takes nobody's place.
+        let reason = format!("incarnation {} of {} is stale, {newest} was here", hello.incarnation, hello.worker);
+        actions.push(Action::Note(reason.clone()));
+        // A process that was restarted where the clock is behind is told how to be the newest; not so beside a live one.
+        let incarnation = if other.is_some() { 0 } else { newest };
+        actions.push(Action::Send(connection, Order::Fence { reason: reason.clone(), incarnation }));
+        return actions.push(Action::Close(connection, reason));
+    }
+    state.incarnations.insert(hello.worker.clone(), hello.incarnation);
+    if let Some(other) = other {
         lost(state, other, "a newer stream of the same worker is here", actions);
         if other != connection {
             actions.push(Action::Close(other, "replaced by a newer stream".to_owned()));
@@ -54,7 +58,7 @@ pub(crate) fn hello(state: &mut State, connection: Connection, hello: Hello, now
         check_held(state, connection, held, actions);
     }
     if let Some(ready) = hello.ready {
-        step::ready_in_hello(state, connection, ready, actions);
+        step::ready_in_hello(state, connection, ready, now_ms, actions);
     }
 }
 
@@ -157,7 +161,7 @@ pub(crate) fn fence(state: &mut State, connection: Connection, reason: String, a
     if let Some(member) = state.members.get_mut(&connection) {
         member.fenced = true;
         member.offer = None;
-        actions.push(Action::Send(connection, Order::Fence { reason }));
+        actions.push(Action::Send(connection, Order::Fence { reason, incarnation: 0 }));
     }
 }
 

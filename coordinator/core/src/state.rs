@@ -197,6 +197,8 @@ pub struct State {
     pub(crate) has_stepped: bool,
     /// What is waited for, and since when.
     pub(crate) waiting: (Cause, u64),
+    /// The highest incarnation of each worker that was ever here: a Hello of it again is a repetition.
+    pub(crate) incarnations: BTreeMap<String, u64>,
 }
 
 impl State {
@@ -231,6 +233,7 @@ impl State {
             began_ms: None,
             has_stepped: false,
             waiting: (Cause::Nothing, 0),
+            incarnations: BTreeMap::new(),
         }
     }
 

@@ -7,13 +7,19 @@ use std::collections::BTreeMap;
 use crate::action::{Action, Order};
 use crate::digest::Digest;
 use crate::event::{Connection, Group, Held, Owned, Ready};
-use crate::membership::{disagreement, fence};
+use crate::membership::{disagreement, fence, lost};
+use crate::plan::Plan;
 use crate::plan::exponents::{self, Verdict};
 use crate::plan::loss_scale::LossScale;
 use crate::record::{Commit, CommittedMicrobatch, Record, Retry};
 use crate::state::{OpenStep, Phase, Progress, Slot, State};
 use crate::statistics::{NOT_FINITE, Statistics};
 use crate::{boundary, lease, recheck, second, stop};
+
+/// Workers of a group that get the whole table of a step, from which a commit can be written without the coordinator that
+/// made it. The second one is for when the first dies with the coordinator; the others get their own rows, so that what is
+/// sent grows with the workers and not with their square.
+const TABLES: u32 = 2;
 
 impl OpenStep {
     pub(crate) fn is_attempt(&self, step: u64, attempt: u32) -> bool {
@@ -30,10 +36,14 @@ impl OpenStep {
         self.slots.iter().filter_map(|slot| slot.part.as_ref()).fold(0, |sum, part| sum.wrapping_add(part.digest))
     }
 
-    /// What the digest of a worker's own sum must be.
-    fn sum_of_digests_of(&self, worker: &str) -> u64 {
-        let parts = self.slots.iter().filter_map(|slot| slot.part.as_ref());
-        parts.filter(|part| part.worker == worker).fold(0, |sum, part| sum.wrapping_add(part.digest))
+    /// What the digest of each worker's own sum must be.
+    fn sums_of_digests(&self) -> BTreeMap<&str, u64> {
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        for part in self.slots.iter().filter_map(|slot| slot.part.as_ref()) {
+            let sum = sums.entry(&part.worker).or_default();
+            *sum = sum.wrapping_add(part.digest);
+        }
+        sums
     }
 
     fn table(&self) -> Vec<Owned> {
@@ -151,12 +161,16 @@ fn culprits(state: &State, open: &OpenStep) -> String {
 fn reduce(state: &mut State, actions: &mut Vec<Action>) {
     state.generation += 1;
     let group = Group { epoch: state.journal.epoch, generation: state.generation };
-    let Phase::Step(open) = &mut state.phase else { return };
+    let State { phase: Phase::Step(open), members: workers, .. } = state else { return };
     let table = open.table();
+    let mut own: BTreeMap<&str, Vec<Owned>> = BTreeMap::new();
+    table.iter().for_each(|row| own.entry(&row.worker).or_default().push(row.clone()));
     let members = open.participants.clone();
     let world_size = members.len() as u32;
     for (rank, &connection) in (0u32..).zip(&members) {
-        let (step, attempt, table) = (open.plan.step, open.plan.attempt, table.clone());
+        let (step, attempt) = (open.plan.step, open.plan.attempt);
+        let worker = workers.get(&connection).map_or("", |member| &member.worker);
+        let table = if rank < TABLES { table.clone() } else { own.remove(worker).unwrap_or_default() };
         actions.push(Action::Send(connection, Order::Reduce { group, step, attempt, rank, world_size, table }));
     }
     open.progress = Progress::Reducing { group, members, broken: Default::default() };
@@ -194,7 +208,13 @@ pub(crate) fn ready(state: &mut State, connection: Connection, ready: Ready) {
 }
 
 /// A worker comes back with the step in its shadow: after the coordinator was lost, or after a broken stream (R4).
-pub(crate) fn ready_in_hello(state: &mut State, connection: Connection, ready: Ready, actions: &mut Vec<Action>) {
+pub(crate) fn ready_in_hello(
+    state: &mut State,
+    connection: Connection,
+    ready: Ready,
+    now_ms: u64,
+    actions: &mut Vec<Action>,
+) {
     let worker = state.members.get(&connection).map(|member| member.worker.clone()).unwrap_or_default();
     let held = Held { step: ready.step, state: ready.state };
     if let Some(known) = state.journal.state(ready.step) {
@@ -211,11 +231,11 @@ pub(crate) fn ready_in_hello(state: &mut State, connection: Connection, ready: R
         }
         return;
     }
-    adopt_ready(state, connection, ready, actions);
+    adopt_ready(state, connection, ready, now_ms, actions);
 }
 
 /// Makes the open step from a READY and its table, if they are of the current attempt.
-fn adopt_ready(state: &mut State, connection: Connection, ready: Ready, actions: &mut Vec<Action>) {
+fn adopt_ready(state: &mut State, connection: Connection, ready: Ready, now_ms: u64, actions: &mut Vec<Action>) {
     if ready.step != state.journal.committed() + 1 {
         return;
     }
@@ -231,9 +251,11 @@ fn adopt_ready(state: &mut State, connection: Connection, ready: Ready, actions:
     }
     let plan = state.plan(ready.step);
     let offered = state.members.get_mut(&connection).and_then(|member| member.offer.take()).map(|offer| offer.plan);
-    let complete = ready.table.len() == plan.microbatches as usize;
-    if ready.attempt != plan.attempt || offered != Some(plan.hash) || !complete {
+    if ready.attempt != plan.attempt || offered != Some(plan.hash) {
         return;
+    }
+    if ready.table.len() != plan.microbatches as usize {
+        return await_table(state, connection, plan, now_ms, actions);
     }
     let mut slots = Slot::of(&state.setup, &plan, false);
     for Owned { microbatch, worker, digest, statistics, second } in ready.table.iter().cloned() {
@@ -259,6 +281,34 @@ fn adopt_ready(state: &mut State, connection: Connection, ready: Ready, actions:
     let ready = BTreeMap::from([(connection, ready)]);
     let open = OpenStep { plan, replay: false, participants: members, slots, ready, progress, recheck: None };
     state.phase = Phase::Step(Box::new(open));
+}
+
+/// A READY with its own rows only. Whoever has the whole table commits with it, or others commit the step without it: it
+/// comes again until then. If nobody is left who could, the step is planned anew, since nothing else ends a READY (R4).
+fn await_table(state: &mut State, connection: Connection, plan: Plan, now_ms: u64, actions: &mut Vec<Action>) {
+    let others_work = match &state.phase {
+        Phase::Step(open) => !open.participants.is_empty(),
+        Phase::Evaluation(_) => true,
+        Phase::Boundary | Phase::Ending | Phase::Over => false,
+    };
+    if others_work || boundary::awaits_return(state, now_ms) {
+        let reason = "it is READY without the whole table, and comes again";
+        lost(state, connection, reason, actions);
+        return actions.push(Action::Close(connection, reason.to_owned()));
+    }
+    let (step, attempt, scale_log2) = (plan.step, plan.attempt + 1, plan.scale_log2);
+    let (exponents, slots) = (plan.exponents.clone(), Slot::of(&state.setup, &plan, false));
+    state.phase = Phase::Step(Box::new(OpenStep {
+        plan,
+        replay: false,
+        participants: Default::default(),
+        slots,
+        ready: Default::default(),
+        progress: Progress::Appending,
+        recheck: None,
+    }));
+    let reason = "nobody lives who has the table of the attempt".to_owned();
+    actions.push(Action::Append(Record::Retry(Retry { step, attempt, scale_log2, exponents, reason })));
 }
 
 /// R2: commit when every live member of the group is READY, or waits for a Fetch while a READY lives.
@@ -290,7 +340,8 @@ fn agree(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
         let all = open.ready.iter().map(|(connection, ready)| (name(connection), ready));
         all.filter(|(worker, ready)| is_wrong(worker, ready)).map(|(worker, _)| worker).collect()
     };
-    let wrong = names(&|worker, ready| ready.own_digest != open.sum_of_digests_of(worker));
+    let own = open.sums_of_digests();
+    let wrong = names(&|worker, ready| ready.own_digest != own.get(worker).copied().unwrap_or(0));
     if !wrong.is_empty() {
         let what = format!("step {step}: a worker's sum is not that of the microbatches it was told to keep");
         return disagreement(state, &what, &wrong, actions);

@@ -204,9 +204,9 @@ fn a_result_from_before_a_replaced_step_is_not_kept_after_it() {
     assert_proven(&world);
 }
 
-/// 100,000 with `POLYA_FULL=1`.
+/// 100,000 with `FAULTS_FULL=1`, as in `make test-faults`.
 fn histories() -> u32 {
-    if std::env::var_os("POLYA_FULL").is_some() { 100_000 } else { 10_000 }
+    if std::env::var_os("FAULTS_FULL").is_some() { 100_000 } else { 10_000 }
 }
 
 proptest! {

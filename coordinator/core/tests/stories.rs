@@ -145,6 +145,24 @@ fn r8_a_stream_that_breaks_in_mid_step_costs_nothing_that_was_kept() {
 }
 
 #[test]
+fn r6_a_hello_that_was_there_before_takes_nobody_s_place() {
+    let mut story = Story::new(setup());
+    story.hello_with(Hello { worker: "w0".to_owned(), incarnation: 7, ..Hello::default() });
+    let repeated = |incarnation| Hello { worker: "w0".to_owned(), incarnation, ..Hello::default() };
+    for incarnation in [7, 6] {
+        assert_eq!(story.hello_with(repeated(incarnation)), ["w0: fence", "close w0"], "{incarnation}");
+    }
+    assert_eq!(
+        story.say("w0", Report::Class(Story::class("usual"))),
+        ["append class usual"],
+        "w0 itself is still there"
+    );
+    assert_eq!(story.cut("w0"), [""; 0]);
+    assert_eq!(story.hello_with(repeated(7)), ["w0: fence", "close w0"], "nor the place of one that is gone");
+    assert_eq!(story.hello_with(repeated(8)), ["w0: welcome", "w0: load 0"]);
+}
+
+#[test]
 fn r8_what_has_another_owner_by_now_fences_the_whole_sum() {
     let mut story = Story::new(setup());
     story.join_all(&["w0", "w1"]);
@@ -169,6 +187,30 @@ fn a_coordinator_lost_before_the_append_commits_from_a_ready_worker_s_table() {
     let mut story = Story::after(setup(), before.records);
     assert_eq!(story.hello_with(hello), ["w1: welcome", "append commit 1/0"]);
     assert_eq!(story.durable()[0], "w1: commit 1");
+}
+
+#[test]
+fn r4_a_ready_without_the_whole_table_comes_again_and_only_a_later_attempt_ends_it() {
+    let workers = ["w0", "w1", "w2"];
+    let mut before = Story::with_step_one(setup(), &workers);
+    (0..K).for_each(|k| drop(before.done(workers[k as usize % 3], 2, k)));
+    let ready = |worker: &str, kept: &[u32]| {
+        let ready = before.shadow(worker, 2);
+        assert_eq!(ready.table.len(), if worker == "w2" { 1 } else { K as usize }, "what {worker} was told");
+        Hello { ready: Some(ready), ..before.holding(worker, 1, kept) }
+    };
+    let (with_table, without) = (ready("w0", &[0, 3]), ready("w2", &[2]));
+
+    let mut story = Story::after(setup(), before.records.clone());
+    assert_eq!(story.hello_with(without.clone()), ["w2: welcome", "close w2"], "somebody with the table may come");
+    assert_eq!(story.hello_with(with_table), ["w0: welcome", "append commit 2/0"]);
+    story.durable();
+    assert_eq!(story.hello_with(without.clone()), ["w2: welcome", "w2: commit 2"], "it has lost nothing");
+
+    let mut story = Story::after(setup(), before.records.clone());
+    story.pass(1_500, &[]);
+    assert_eq!(story.hello_with(without), ["w2: welcome", "append retry 2/1 scale 0"], "nobody else has come");
+    assert_eq!(story.durable(), ["w2: plan 2/1", "w2: lease 0", "w2: lease 1"]);
 }
 
 #[test]

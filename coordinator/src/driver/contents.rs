@@ -47,7 +47,7 @@ impl Driver {
             microbatches: of.owned,
             microbatches_ever: of.microbatches,
             milliseconds_per_microbatch: of.pace_ms,
-            silent_ms: super::unix_ms().saturating_sub(of.heard_ms),
+            silent_ms: self.clock.now_ms().saturating_sub(of.heard_ms),
         });
         v1::StatusReply {
             step: self.core.journal().committed(),
@@ -56,7 +56,7 @@ impl Driver {
             waiting_for: why.waiting_for,
             workers: workers.collect(),
             run_dir: self.run_dir.display().to_string(),
-            waiting_ms: super::unix_ms().saturating_sub(why.since_ms),
+            waiting_ms: self.clock.now_ms().saturating_sub(why.since_ms),
             warnings: reason::warnings(&self.core),
             class: self.core.journal().classes().first().map(|class| class.words.clone()).unwrap_or_default(),
         }

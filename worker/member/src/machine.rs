@@ -133,6 +133,7 @@ impl Machine {
     /// The stream is gone: leases and unkept results are void, sum and READY stay (R4, R8).
     pub(crate) fn link_lost(&mut self) -> Vec<Effect> {
         self.session += 1;
+        self.identity.incarnation += 1;
         self.fetching = None;
         if let Some(computing) = &mut self.computing {
             computing.void = true;
@@ -258,7 +259,7 @@ impl Machine {
 
     /// The sum goes, the model stays. READY is a value and stays too (R4).
     fn fence(&mut self, fence: Fence) -> Vec<Effect> {
-        self.identity.incarnation += 1;
+        self.identity.incarnation = self.identity.incarnation.max(fence.incarnation);
         let mut effects = Vec::new();
         if let Phase::Ready(work, _) = &mut self.phase {
             work.kept.clear();

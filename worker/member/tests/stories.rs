@@ -29,7 +29,7 @@ async fn step(seats: &mut [(&str, &mut Seat)], number: u64, group: (u64, u64), s
     for (_, seat) in seats.iter_mut() {
         let ready = seat.ready().await;
         assert_eq!(ready.sum_digest, digest(&table));
-        assert_eq!(ready.table, table);
+        assert!(ready.table.is_empty(), "who made the table knows it");
         states.push(ready.state_digest);
     }
     assert!(states.windows(2).all(|pair| pair[0] == pair[1]));
@@ -133,16 +133,17 @@ async fn ready_outlives_the_coordinator_and_is_committed_by_the_next() {
     let table = table(&[("w0", &kept)]);
     seat.send(reduce((1, 1), 1, 0, 1, &table)).await;
     let ready = seat.ready().await;
+    let first = seat.hello.incarnation;
     let address = fake.address.clone();
     fake.stop();
     drop(seat);
     drop(fake);
     let mut fake = restarted(&address).await;
     let mut seat = fake.seat().await;
-    assert_eq!(seat.hello.ready, Some(ready.clone()));
+    assert_eq!(seat.hello.ready, Some(Ready { table, ..ready }), "with the table, which the old coordinator knew");
     assert_eq!(seat.hello.kept, kept);
     assert_eq!((seat.hello.step, seat.hello.plan_hash.clone()), (1, vec![1; 32]));
-    assert_eq!(seat.hello.incarnation, 1, "the same life");
+    assert!(seat.hello.incarnation > first, "another stream of the same life");
     seat.send(welcome(2)).await;
     seat.send(commit(2, 1, &expected[1])).await;
     assert_eq!(seat.idle().await.state_digest, expected[1]);
@@ -174,9 +175,10 @@ async fn a_sum_outlives_the_stream_but_not_a_fence() {
     let seat = fake.seat().await;
     assert_eq!(seat.hello.kept, kept, "what was done and not kept is not presented");
     seat.send(welcome(1)).await;
-    seat.send(Order::Fence(Fence { reason: "too late".to_owned() })).await;
+    seat.send(Order::Fence(Fence { reason: "too late".to_owned(), incarnation: 0 })).await;
+    let fenced = seat.hello.incarnation;
     let mut seat = fake.seat().await;
-    assert_eq!(seat.hello.incarnation, 2);
+    assert!(seat.hello.incarnation > fenced);
     assert_eq!(seat.hello.idle, Some(start), "the model stays");
     assert!(seat.hello.kept.is_empty());
     seat.send(welcome(1)).await;

@@ -50,9 +50,9 @@ fn class() -> Class {
     Class { digest: fold(&[b"class"]), words: "integers".to_owned() }
 }
 
-/// The integer that stands for a microbatch's gradient: a function of state, plan and index alone.
+/// The integer that stands for a microbatch's gradient: a function of state, step and index alone, never of the attempt.
 fn gradient(held: Held, plan: &Plan, microbatch: u32) -> u64 {
-    let digest = fold(&[&held.state.0, &plan.hash.0, &microbatch.to_le_bytes()]);
+    let digest = fold(&[&held.state.0, &plan.step.to_le_bytes(), &microbatch.to_le_bytes()]);
     u64::from_le_bytes(digest.0[..8].try_into().expect("8 bytes"))
 }
 
@@ -126,6 +126,8 @@ pub(crate) struct World {
     evaluating: Option<(coordinator_core::Purpose, u64)>,
     connections: u64,
     now_ms: u64,
+    /// Workers whose stream the coordinator has ended: they come again when time has passed.
+    away: BTreeSet<String>,
     /// Workers that the core asked for.
     pub(crate) recruits: usize,
     setup: Setup,
@@ -154,6 +156,7 @@ impl World {
             evaluating: None,
             connections: 0,
             now_ms: 0,
+            away: BTreeSet::new(),
             recruits: 0,
             setup,
         }
@@ -215,6 +218,7 @@ impl World {
         self.connections += 1;
         let connection = Connection(self.connections);
         self.workers[index].connection = Some(connection);
+        self.workers[index].incarnation += 1;
         self.workers[index].reducing = None; // a broken reduction keeps the sum
         self.orders.insert(connection, VecDeque::new());
         self.reports.insert(connection, VecDeque::from([Report::Hello(Box::new(self.workers[index].hello()))]));
@@ -257,7 +261,13 @@ impl World {
         if possible.is_empty() {
             self.now_ms += 100;
             self.apply(Event::Tick);
-            return !self.orders.values().all(VecDeque::is_empty) || !self.appends.is_empty();
+            let away = std::mem::take(&mut self.away);
+            for index in 0..self.workers.len() {
+                if away.contains(&self.workers[index].name) {
+                    self.connect(index);
+                }
+            }
+            return !away.is_empty() || !self.orders.values().all(VecDeque::is_empty) || !self.appends.is_empty();
         }
         match possible[choice as usize % possible.len()] {
             (0, _) => {
@@ -295,8 +305,9 @@ impl World {
                 Action::Close(connection, _) | Action::Kill(connection, _) => {
                     self.orders.remove(&connection);
                     self.reports.remove(&connection);
-                    if let Some(index) = self.workers.iter().position(|w| w.connection == Some(connection)) {
-                        self.connect(index);
+                    if let Some(worker) = self.workers.iter_mut().find(|w| w.connection == Some(connection)) {
+                        worker.connection = None;
+                        self.away.insert(worker.name.clone());
                     }
                 }
                 Action::Append(record) => self.appends.push_back(record),
@@ -342,6 +353,9 @@ impl World {
                 } else {
                     self.disconnect(index as u64); // the peer is gone or went on: come again
                 }
+            }
+            Order::Plan { plan, .. } if worker.ready.is_some() && worker.is_of(plan.step, plan.attempt) => {
+                self.disconnect(index as u64); // R4: it comes again with its READY
             }
             Order::Plan { plan, .. } => {
                 worker.clear();

@@ -137,7 +137,8 @@ impl Story {
         self.connections += 1;
         let connection = Connection(self.connections);
         self.names.insert(connection, hello.worker.clone());
-        let hello = Hello { peer_address: hello.worker.clone(), ..hello };
+        let incarnation = hello.incarnation.max(self.connections);
+        let hello = Hello { peer_address: hello.worker.clone(), incarnation, ..hello };
         self.apply(Event::Said(connection, Report::Hello(Box::new(hello))))
     }
 
@@ -210,7 +211,7 @@ impl Story {
         Ready {
             step,
             attempt: self.plans[worker].attempt,
-            sum_digest: sum(&mut table.iter()),
+            sum_digest: (0..K).map(|k| digest(step, k)).sum(),
             state: state(step),
             gradient_norm_bits: 0,
             own_digest: sum(&mut table.iter().filter(|row| row.worker == worker)),

@@ -202,7 +202,8 @@ fn r4_ready_survives_everything_but_its_four_ends() {
     story.lost();
     assert_eq!(story.order(plan(1, 0)), ["reconnect"], "the same attempt");
     assert_eq!(story.order(reduce(2)), ["reconnect"], "a new group");
-    assert_eq!(story.machine.hello(), presented);
+    let incarnation = presented.incarnation + 2; // two streams were lost
+    assert_eq!(story.machine.hello(), Hello { incarnation, ..presented });
     let again = Order::Commit(Commit { coordinator_epoch: 2, step: 1, state_digest: STATE[1].to_vec() });
     assert_eq!(story.order(again), ["job flip"]);
 }
@@ -281,10 +282,11 @@ fn r8_a_lost_stream_takes_leases_and_unkept_results() {
 #[test]
 fn a_fence_clears_the_sum_and_keeps_the_model() {
     let mut story = Story::working();
-    let fence = || Order::Fence(Fence { reason: "too late".to_owned() });
+    let fence = || Order::Fence(Fence { reason: "too late".to_owned(), incarnation: 9 });
     assert_eq!(story.order(fence()), ["job clearing the sum", "reconnect"]);
+    story.machine.link_lost();
     let hello = story.machine.hello();
-    assert_eq!((hello.incarnation, hello.step, hello.kept.len()), (6, 0, 0));
+    assert_eq!((hello.incarnation, hello.step, hello.kept.len()), (10, 0, 0));
     assert_eq!(hello.idle.unwrap().step, 0);
     let mut story = Story::ready();
     assert_eq!(story.order(fence()), ["reconnect"]);

@@ -182,7 +182,8 @@ impl Machine {
                     own_digest: shadow.own_digest,
                 };
                 self.phase = Phase::Ready(work, ready.clone());
-                vec![Effect::Send(Message::Ready(ready))]
+                // Who made the table knows it; a coordinator that does not gets it with the Hello.
+                vec![Effect::Send(Message::Ready(Ready { table: vec![], ..ready }))]
             }
             // R5: back to WORK with the sum.
             Err(TrainerError::Broken { reason, .. }) => {
