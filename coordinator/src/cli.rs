@@ -60,6 +60,10 @@ struct RunArgs {
     /// Go on with a run where its journal ends; `latest` is the newest under runs/.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
+    /// With --resume: take everything after this step back first, and make it again. The journal and the checkpoints that
+    /// were there move to DIR/taken-back-TIME.
+    #[arg(long, value_name = "N", requires = "resume")]
+    from_step: Option<u64>,
     /// Begin a new run with another one's configuration and the adapters of its newest checkpoint, and name it as the parent.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["resume", "config"])]
     from: Option<PathBuf>,
@@ -221,6 +225,7 @@ async fn start(mut args: RunArgs) -> Result<u8, ExitError> {
         config: resolved.config,
         run_dir,
         resume: args.resume.is_some(),
+        from_step: args.from_step,
         workers: args.workers,
         external: args.external,
         listen: args.listen,

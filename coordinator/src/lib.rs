@@ -15,6 +15,7 @@ pub mod outputs;
 pub mod parent;
 pub mod replay;
 pub mod report;
+pub mod rewind;
 pub mod run;
 pub mod run_data;
 pub mod security;

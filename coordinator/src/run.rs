@@ -22,6 +22,7 @@ use crate::exit::{ExitError, STOPPED};
 use crate::journal::{self, Found, Journal, JournalError};
 use crate::launcher::{self, Launcher};
 use crate::outputs;
+use crate::rewind::rewind;
 use crate::run_data;
 use crate::security;
 use crate::service::{Input, Service};
@@ -50,6 +51,8 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// Go on with it.
     pub resume: bool,
+    /// Take everything after this step back before.
+    pub from_step: Option<u64>,
     /// Local workers.
     pub workers: u32,
     /// Workers come from elsewhere.
@@ -182,6 +185,9 @@ async fn listen(options: &Options) -> Result<TcpListener, ExitError> {
 /// The open journal and its fold, which names only checkpoints that may be loaded.
 fn open_journal(options: &Options, setup: &Setup, open: &Record) -> Result<(Journal, Fold), ExitError> {
     let path = options.run_dir.join("journal");
+    if let Some(step) = options.from_step {
+        rewind(&options.run_dir, step)?;
+    }
     if !options.resume {
         let text = toml::to_string(&options.config).context("run.toml")?;
         let run_toml = options.run_dir.join("run.toml");

@@ -40,6 +40,16 @@ pub enum JournalError {
         /// Its format.
         found: String,
     },
+    /// A step that is to be the last one is not there.
+    #[error("{path}: step {step} is not committed; the last one is {committed}, the first one 1")]
+    NotCommitted {
+        /// Which file.
+        path: PathBuf,
+        /// Which step.
+        step: u64,
+        /// The last committed one.
+        committed: u64,
+    },
     /// A segment does not continue the one before.
     #[error("{path}: this segment does not continue the one before it: a segment was lost, changed or put elsewhere")]
     Discontinued {

@@ -8,6 +8,7 @@
 mod error;
 mod frame;
 mod read;
+mod rewind;
 mod segment;
 mod snapshot;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use error::JournalError;
 use error::io;
 use frame::Header;
 pub use read::Records;
+pub use rewind::rewind;
 
 /// A segment is sealed when it is longer.
 const SEGMENT_BYTES: u64 = 32 << 20;

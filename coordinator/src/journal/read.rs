@@ -21,6 +21,17 @@ pub struct Records {
     number: u64,
 }
 
+/// Where a record ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Number of its segment.
+    pub(super) segment: u64,
+    /// The first byte behind it.
+    pub(super) end: usize,
+    /// Head of the chain after it.
+    pub(super) head: Digest,
+}
+
 #[derive(Debug)]
 struct Segment {
     path: PathBuf,
@@ -58,6 +69,16 @@ impl Records {
     /// Bytes of a torn tail, if there was one.
     pub fn torn(&self) -> u64 {
         self.torn
+    }
+
+    /// The end of the record that was read last.
+    pub(super) fn place(&self) -> Option<Place> {
+        Some(Place { segment: self.number, end: self.segment.as_ref()?.at, head: self.head? })
+    }
+
+    /// Number of the segment that was read last.
+    pub(super) fn segment(&self) -> u64 {
+        self.number
     }
 
     /// Reads the next segment; none when there is none.

@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coordinator_core::plan::learning_rate::LearningRate;
 use coordinator_core::plan::schedule::{Cut, Length, SampleSummary, Schedule};
+use coordinator_core::record::Commit;
 
 use super::*;
 
@@ -190,4 +192,74 @@ fn another_format_is_refused_naming_both() {
     assert!(error.contains("POLYAJ01") && error.contains("POLYAJ02"), "{error}");
     std::fs::write(&path, b"something else").unwrap();
     assert!(matches!(read(&path), Err(JournalError::NotAJournal { .. })));
+}
+
+/// R3. A pipe takes every byte and cannot be made durable.
+#[test]
+fn what_cannot_be_made_durable_is_an_error_and_nothing_is_written_after_it() {
+    let (_folder, path) = fresh();
+    let mut journal = Journal::create(&path).unwrap();
+    let (mut out, into) = std::io::pipe().unwrap();
+    journal.file = File::from(std::os::fd::OwnedFd::from(into));
+    assert!(matches!(journal.append(&record(1)), Err(JournalError::Io { .. })));
+    assert!(matches!(journal.append(&record(2)), Err(JournalError::Poisoned { .. })));
+    drop(journal);
+    let mut written = vec![];
+    std::io::Read::read_to_end(&mut out, &mut written).unwrap();
+    let (first, _) = frame::encode(Header::first().previous, &record(1).encode());
+    assert_eq!(written, first, "the second record was not tried");
+}
+
+fn commit(step: u64) -> Record {
+    Record::Commit(Box::new(Commit {
+        step,
+        attempt: 0,
+        time_ms: step,
+        plan: Digest([0; 32]),
+        microbatches: BTreeMap::new(),
+        sum_digest: 0,
+        state: Digest::of(&step.to_le_bytes()),
+        gradient_norm_bits: 0,
+    }))
+}
+
+/// The journal after `steps` commits in segments of a few records each, under epoch 1.
+fn committed(path: &Path, steps: u64) {
+    let setup = setup();
+    let mut fold = Fold::new(0);
+    let mut journal = Journal::create(path).unwrap().with_segment_bytes(600);
+    let mut append = |record: Record| {
+        journal.seal_if_long(&fold).unwrap();
+        journal.append(&record).unwrap();
+        fold.fold(&setup, &record);
+    };
+    append(record(1));
+    (1..=steps).for_each(|step| append(commit(step)));
+}
+
+#[test]
+fn a_rewound_journal_ends_with_the_step_and_the_highest_epoch_and_what_followed_is_kept() {
+    let (folder, path) = fresh();
+    for (step, name) in [(9, "same segment"), (7, "later"), (2, "earliest")] {
+        std::fs::remove_file(&path).ok();
+        std::fs::remove_dir_all(path.with_extension("sealed")).ok();
+        committed(&path, 9);
+        let before = read(&path).unwrap();
+        let (mut journal, _) = Journal::open(&path, &setup()).unwrap();
+        assert!(matches!(rewind(&path, step, &folder.path().join(name), 8), Err(JournalError::Locked { .. })));
+        journal.append(&record(4)).unwrap(); // a coordinator that came later
+        drop(journal);
+        rewind(&path, step, &folder.path().join(name), 8).unwrap();
+        let kept = step as usize + 1;
+        let epoch = Record::Epoch { epoch: 4, time_ms: 8 };
+        assert_eq!(read(&path).unwrap(), [&before[..kept], &[epoch]].concat(), "{name}");
+        assert!(std::fs::read_dir(folder.path().join(name)).unwrap().count() > 0, "{name}");
+        let (mut journal, found) = Journal::open(&path, &setup()).unwrap();
+        assert_eq!((found.fold.committed(), found.fold.epoch()), (step, 4));
+        journal.append(&commit(step + 1)).unwrap();
+    }
+    assert!(matches!(
+        rewind(&path, 9, folder.path(), 8),
+        Err(JournalError::NotCommitted { step: 9, committed: 3, .. })
+    ));
 }
