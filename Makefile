@@ -1,7 +1,7 @@
 # Every target works in a bare checkout with Rust, a C++ compiler and Python with pip; `make help` lists them.
 # LIBTORCH=/path takes a libtorch 2.11.0 of yours, ARGS="…" adds to the demo's command line.
 
-.PHONY: help demo test build check interop manifests bench bench-control fuzz libtorch nvrtc tools deny
+.PHONY: help demo test test-faults build check interop manifests bench bench-control fuzz libtorch nvrtc tools deny
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -16,13 +16,17 @@ unexport LIBTORCH LIBTORCH_USE_PYTORCH LIBTORCH_STATIC LIBTORCH_INCLUDE LIBTORCH
 unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 21
 
 demo: build ## fine-tune the built-in model with two local workers and print the scores before and after
 	$(BINARIES)/coordinator --workers 2 $(ARGS)
 
 test: build nvrtc ## all tests
 	cargo test --release --workspace --locked
+
+test-faults: build ## the long forms of the fault tests: 100,000 histories, all lies
+	FAULTS_FULL=1 cargo test --release --workspace --locked --no-fail-fast --test lies --test rewind --test known_bugs \
+	  --test random_events -- --nocapture
 
 build: libtorch ## the release binaries, in target/release
 	cargo build --release --workspace --bins --locked

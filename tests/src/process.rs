@@ -25,6 +25,11 @@ pub const SETTINGS: [&str; 8] = [
     "failure_detection=4s",
 ];
 
+/// Whether the long forms of the fault tests are wanted, as `make test-faults` does.
+pub fn is_full() -> bool {
+    std::env::var_os("FAULTS_FULL").is_some()
+}
+
 /// The path of a binary; `make build` makes it.
 pub fn binary(name: &str) -> PathBuf {
     let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
@@ -87,9 +92,14 @@ impl Coordinator {
     }
 
     /// Waits for its end; gives the exit code.
-    pub fn wait(mut self) -> Option<i32> {
+    pub fn wait(self) -> Option<i32> {
+        self.wait_for(LIMIT)
+    }
+
+    /// Waits for its end with more patience.
+    pub fn wait_for(mut self, limit: Duration) -> Option<i32> {
         let output = self.dir.with_extension("out");
-        until("the coordinator's end", LIMIT, || self.child.try_wait().ok().flatten()).code().inspect(|code| {
+        until("the coordinator's end", limit, || self.child.try_wait().ok().flatten()).code().inspect(|code| {
             if ![0, 75].contains(code) {
                 println!("{}", std::fs::read_to_string(&output).unwrap_or_default());
             }
@@ -101,6 +111,11 @@ impl Coordinator {
         until("a committed step", LIMIT, || {
             (self.dir.join("journal").exists() && audit(&self.dir).0["steps"].as_u64() >= Some(step)).then_some(())
         });
+    }
+
+    /// Whether it is over.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Sends it a signal: `KILL`, `INT`.
@@ -139,13 +154,18 @@ pub fn audit(dir: &Path) -> (Value, Option<i32>) {
     (serde_json::from_slice(&output.stdout).unwrap_or_default(), output.status.code())
 }
 
-/// Asserts that the audit proves everything; gives the digests of all steps.
+/// Asserts that the audit proves all 8 steps of [`SETTINGS`]; gives their digests.
 pub fn proven_digests(dir: &Path) -> Value {
+    proven_digests_of(dir, 8)
+}
+
+/// Asserts that the audit proves so many steps; gives their digests.
+pub fn proven_digests_of(dir: &Path, steps: u64) -> Value {
     let (report, code) = audit(dir);
     assert_eq!(code, Some(0), "{report:#}");
     for count in ["duplicates", "missing", "holdout_leaks"] {
         assert_eq!(report[count], 0, "{report:#}");
     }
-    assert_eq!(report["steps"], 8, "{report:#}");
+    assert_eq!(report["steps"], steps, "{report:#}");
     report["digests"].clone()
 }

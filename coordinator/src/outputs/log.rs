@@ -9,8 +9,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, fmt};
 
-/// Starts logging for the whole process. Called once.
+/// Starts logging for the whole process, unless the program has a subscriber of its own.
 pub fn start(run_dir: &Path) -> Result<()> {
+    if tracing::dispatcher::has_been_set() {
+        return Ok(());
+    }
     let path = run_dir.join("log.jsonl");
     let file = OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
     let filter = EnvFilter::try_from_env("POLYA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
