@@ -9,7 +9,7 @@ use super::latex::{self, Part};
 
 /// A question as the split and the search for duplicates see it: NFC, lower case, white space and invisible characters
 /// collapsed, quotation marks and dashes made plain, no full stop or white space at the end. Numbers, signs and
-/// decimal points stay.
+/// decimal points stay. A question that nothing would be left of stays as it is.
 ///
 /// LaTeX is brought to one writing as well (`x^{2}` is `x^2`, `\log_82` is `\log_8 2`, `\[a = b.\]` is `$a=b$.`); in
 /// formulas the case stays, and so does the code of drawings.
@@ -29,7 +29,7 @@ pub fn normalise(question: &str) -> String {
     }
     let mut text = out.text;
     text.truncate(text.trim_end_matches(['.', ' ']).len());
-    text
+    if text.is_empty() { question.trim().to_owned() } else { text }
 }
 
 /// A short key of a problem, 16 hexadecimal digits of the normalised question's hash.
@@ -154,8 +154,16 @@ mod tests {
     fn without_latex(question: &str) -> String {
         let mut out = Normalised { text: String::new(), gap: false };
         question.nfc().for_each(|character| out.push_prose(character));
-        let end = out.text.trim_end_matches(['.', ' ']).len();
-        out.text[..end].to_owned()
+        let text = out.text.trim_end_matches(['.', ' ']);
+        if text.is_empty() { question.trim().to_owned() } else { text.to_owned() }
+    }
+
+    #[test]
+    fn what_nothing_is_left_of_is_no_duplicate_of_its_like() {
+        for (one, other) in [(".", r" \\\ ."), ("...", "."), (r"\\", r"\,")] {
+            assert!(!normalise(one).is_empty());
+            assert_ne!(normalise(one), normalise(other));
+        }
     }
 
     #[test]
