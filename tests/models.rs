@@ -71,8 +71,6 @@ fn a_run_is_exported_compared_scored_and_goes_on_as_the_start_of_another() {
         text(&at("merged")),
         "--adapters",
         text(&at("merged/verification")),
-        "--quant",
-        "none",
         "--ids",
         text(&ids),
         "--verify-from",
@@ -123,6 +121,37 @@ fn a_run_is_exported_compared_scored_and_goes_on_as_the_start_of_another() {
     std::fs::write(&file, bytes).expect("a temporary folder can be written");
     let (report, code) = audit(&next);
     assert!(code == Some(1) && report["faults"].to_string().contains("adapters"), "{report}");
+}
+
+#[test]
+fn a_run_asks_through_its_base_s_chat_template_and_the_adapters_say_so() {
+    let (folder, dir) = fresh();
+    let base = folder.path().join("instruct");
+    std::fs::create_dir(&base).expect("a temporary folder can be written");
+    for name in
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../base").join(name);
+        std::fs::copy(from, base.join(name)).expect("the built-in base is in the checkout");
+    }
+    let path = format!("base.path={}", base.display());
+    let small = [path.as_str(), "data.prompt=chat", "train.steps=2", "evaluation.samples=1"];
+    let refused = Coordinator::start(&folder.path().join("refused"), 1, &small).wait();
+    assert_eq!(refused, Some(2), "the base has no template");
+    let template = "{% for message in messages %}{{ message.role }}:\n{{ message.content }}\n{% endfor %}\
+                    {% if add_generation_prompt %}assistant:\n\n{% endif %}";
+    std::fs::write(base.join("chat_template.jinja"), template).expect("a temporary folder can be written");
+    assert_eq!(Coordinator::start(&dir, 1, &small).wait(), Some(0));
+    assert_eq!(audit(&dir).1, Some(0));
+    let adapters = dir.join("checkpoints/step-000002");
+    let file = std::fs::read(adapters.join("reasoning/adapter_model.safetensors")).expect("a checkpoint has it");
+    assert!(String::from_utf8_lossy(&file[..400]).contains("\"polya.prompt\":\"chat\""));
+    worker(&["solve", "--model", text(&base), "--adapters", text(&adapters), "--max-tokens", "8", "What is 2 + 2?"]);
+    // Without its template the base cannot be asked as the adapters were taught.
+    std::fs::remove_file(base.join("chat_template.jinja")).expect("it was written above");
+    let output =
+        run_texts("worker", &["solve", "--model", text(&base), "--adapters", text(&adapters), "What is 2 + 2?"]);
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("chat_template"), "{}", stderr(&output));
 }
 
 /// The fp32 numbers of the first tensor of a safetensors file, and its header.

@@ -46,7 +46,7 @@ impl Evaluation {
         let mut units: Vec<Unit> = data.holdout.iter().cloned().map(Unit::Holdout).collect();
         if purpose != Purpose::Holdout {
             let mut prompts = vec![];
-            for (set, index, text) in data.bench.prompts() {
+            for (set, index, text) in data.bench.prompts(&data.form)? {
                 let ids = data.ids(&text)?;
                 prompts.push((set, index, text, ids));
             }

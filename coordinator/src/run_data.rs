@@ -8,8 +8,9 @@ use coordinator_core::Digest;
 use coordinator_core::plan::schedule::SampleSummary;
 use polya_datasets::evaluation::Bench;
 use polya_datasets::plant::{kinds_of, plant};
+use polya_datasets::prompt::PromptForm;
 use polya_datasets::synthesize::{Random, STEPS, synthesize};
-use polya_datasets::tokens::{self, Sample, Tag};
+use polya_datasets::tokens::{self, Sample, Tag, TokenError};
 use polya_datasets::trajectory::Trajectory;
 use polya_datasets::{parquet, split};
 use polya_proto::v1;
@@ -40,6 +41,8 @@ pub struct RunData {
     pub digest: Digest,
     /// Samples left out, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// How questions are asked.
+    pub form: PromptForm,
     tokenizer: Tokenizer,
 }
 
@@ -57,7 +60,13 @@ pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
 pub fn load(config: &Config) -> Result<RunData> {
     let tokenizer = tokenizer(config)?;
     let tags = tokens::tags(&tokenizer)?;
-    let end = tokens::end_of_text(&tokenizer)?;
+    let form = PromptForm::of_name(&config.data.prompt, Path::new(&config.base.path)).context("`data.prompt`")?;
+    form.check(&tokenizer, &tags[0])?;
+    let end = form.end(&tokenizer)?;
+    let encoded = |trajectory: &Trajectory| {
+        let sample = tokens::encode_as(&form, &tokenizer, &tags[3], end, trajectory);
+        fitting(sample, &tags[3], config)
+    };
     let (train, holdout) = trajectories(config)?;
     let leaked: BTreeSet<String> = holdout.iter().map(|t| split::problem_key(&t.question)).collect();
     let mut rejected = BTreeMap::new();
@@ -67,7 +76,7 @@ pub fn load(config: &Config) -> Result<RunData> {
             *rejected.entry("the same problem stands in the holdout".to_owned()).or_default() += 1;
             continue;
         }
-        match encode(&tokenizer, &tags[3], end, trajectory, config) {
+        match encoded(trajectory) {
             Ok(sample) => samples.push(sample),
             Err(reason) => *rejected.entry(reason).or_default() += 1,
         }
@@ -85,7 +94,7 @@ pub fn load(config: &Config) -> Result<RunData> {
     let samples: Vec<v1::Sample> = samples.into_iter().map(to_wire).collect();
     let measured: Vec<v1::Sample> = holdout
         .iter()
-        .filter_map(|trajectory| encode(&tokenizer, &tags[3], end, trajectory, config).ok())
+        .filter_map(|trajectory| encoded(trajectory).ok())
         .take(HOLDOUT_LOSS_SAMPLES)
         .map(to_wire)
         .collect();
@@ -98,6 +107,7 @@ pub fn load(config: &Config) -> Result<RunData> {
         summaries,
         bench,
         rejected,
+        form,
         tokenizer,
     })
 }
@@ -142,14 +152,9 @@ fn builtin_sample(seed: u64, index: u64, corrective: f64) -> Trajectory {
     plant(&right, kinds_of(&right), seed).unwrap_or(right)
 }
 
-fn encode(
-    tokenizer: &Tokenizer,
-    tag: &Tag,
-    end: u32,
-    trajectory: &Trajectory,
-    config: &Config,
-) -> Result<Sample, String> {
-    let sample = tokens::encode(tokenizer, tag, end, trajectory).map_err(|error| {
+/// A sample that the run has room for, or why not.
+fn fitting(sample: Result<Sample, TokenError>, tag: &Tag, config: &Config) -> Result<Sample, String> {
+    let sample = sample.map_err(|error| {
         let text = error.to_string();
         text.split_once(": ").map_or(text.clone(), |(_, reason)| reason.to_owned())
     })?;

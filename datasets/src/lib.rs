@@ -13,6 +13,7 @@ pub mod graph;
 pub mod network;
 pub mod parquet;
 pub mod plant;
+pub mod prompt;
 pub mod scores;
 pub mod sources;
 pub mod split;

@@ -1,13 +1,14 @@
 //! From byte spans to token stages: what a model is fed and what it learns of it.
 //!
 //! The stage of a token is the stage that its first byte is in; everything before the first tag is context. The one
-//! function that says so is [`encode`]. Source: docs/architecture.md, "A trajectory".
+//! function that says so is [`encode_as`]. Source: docs/architecture.md, "A trajectory".
 
 use std::ops::Range;
 
 use tokenizers::Tokenizer;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::prompt::PromptForm;
 use crate::tokenizer::END_OF_TEXT;
 use crate::trajectory::{Stage, Trajectory};
 
@@ -57,6 +58,14 @@ pub enum TokenError {
         id: String,
         /// Which stage.
         stage: &'static str,
+    },
+    /// The base's chat template cannot ask the question.
+    #[error("sample `{id}`: {reason}")]
+    Prompt {
+        /// Which sample.
+        id: String,
+        /// Why.
+        reason: String,
     },
     /// The tag does not stand at its place.
     #[error("sample `{0}`: the VERIFY tag is not where its text says; does a stage's text contain a tag?")]
@@ -116,7 +125,13 @@ pub fn tags(tokenizer: &Tokenizer) -> Result<[Tag; 4], TokenError> {
 }
 
 /// Whether a tag's line has the same tokens between two texts as it has alone, none of them shared with a neighbour.
-fn stands_alone(tokenizer: &Tokenizer, before: &str, tag: &str, after: &str, line: &[u32]) -> Result<bool, TokenError> {
+pub(crate) fn stands_alone(
+    tokenizer: &Tokenizer,
+    before: &str,
+    tag: &str,
+    after: &str,
+    line: &[u32],
+) -> Result<bool, TokenError> {
     let text = format!("{before}{tag}{after}");
     let encoding = tokenizer.encode(text, false).map_err(|error| TokenError::Tokenizer(error.to_string()))?;
     let begins_at = |byte: usize| encoding.get_offsets().iter().position(|(start, _)| *start == byte);
@@ -124,11 +139,28 @@ fn stands_alone(tokenizer: &Tokenizer, before: &str, tag: &str, after: &str, lin
     Ok(matches!((first, next), (Some(first), Some(next)) if encoding.get_ids()[first..next] == *line))
 }
 
-/// Tokenises a trajectory and says what each token is. `end` is the end-of-text token, VERIFY's last.
+/// Tokenises a trajectory in the plain form. See [`encode_as`].
 pub fn encode(tokenizer: &Tokenizer, verify: &Tag, end: u32, trajectory: &Trajectory) -> Result<Sample, TokenError> {
-    let canonical = trajectory.canonical();
+    encode_as(&PromptForm::Plain, tokenizer, verify, end, trajectory)
+}
+
+/// Tokenises a trajectory and says what each token is. `end` is the token that ends the text, VERIFY's last.
+pub fn encode_as(
+    form: &PromptForm,
+    tokenizer: &Tokenizer,
+    verify: &Tag,
+    end: u32,
+    trajectory: &Trajectory,
+) -> Result<Sample, TokenError> {
+    let prompt_error =
+        |error: crate::prompt::PromptError| TokenError::Prompt { id: trajectory.id.clone(), reason: error.to_string() };
+    let (canonical, longer) = form.canonical(trajectory).map_err(prompt_error)?;
     let normal: String = canonical.text.nfc().collect();
-    let canonical = if normal == canonical.text { canonical } else { normalised(trajectory).canonical() };
+    let (canonical, longer) = if normal == canonical.text {
+        (canonical, longer)
+    } else {
+        form.canonical(&normalised(trajectory)).map_err(prompt_error)?
+    };
     let encoding =
         tokenizer.encode(canonical.text.as_str(), false).map_err(|error| TokenError::Tokenizer(error.to_string()))?;
     let mut token_ids = encoding.get_ids().to_vec();
@@ -138,11 +170,15 @@ pub fn encode(tokenizer: &Tokenizer, verify: &Tag, end: u32, trajectory: &Trajec
         .get_offsets()
         .iter()
         .zip(&stages)
-        .map(|((start, _), stage)| weight(trajectory, *stage, *start))
+        .map(|((start, _), stage)| match stage {
+            None => 0.0,
+            // Spans count the bytes of the canonical text.
+            Some(stage) => weight(trajectory, *stage, start.strict_add_signed(-longer)),
+        })
         .collect();
     token_ids.push(end);
     stages.push(Some(Stage::Verify));
-    weights.push(weight(trajectory, Some(Stage::Verify), usize::MAX));
+    weights.push(weight(trajectory, Stage::Verify, usize::MAX));
     let first = stages.iter().position(|stage| *stage == Some(Stage::Verify)).unwrap_or(token_ids.len());
     let verify_tag = first..first + verify.line.len();
     if token_ids.get(verify_tag.clone()) != Some(verify.line.as_slice()) {
@@ -166,11 +202,10 @@ pub fn encode(tokenizer: &Tokenizer, verify: &Tag, end: u32, trajectory: &Trajec
     Ok(sample)
 }
 
-fn weight(trajectory: &Trajectory, stage: Option<Stage>, byte: usize) -> f32 {
+fn weight(trajectory: &Trajectory, stage: Stage, byte: usize) -> f32 {
     match stage {
-        None => 0.0,
-        Some(Stage::Execute) if trajectory.corrective => 0.0,
-        Some(_) => {
+        Stage::Execute if trajectory.corrective => 0.0,
+        _ => {
             let spans = trajectory.weights.as_deref().unwrap_or(&[]);
             spans.iter().find(|s| (s.start as usize..s.end as usize).contains(&byte)).map_or(1.0, |span| span.weight)
         }

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use polya_datasets::prompt::{CHAT, PromptForm};
 use polya_datasets::synthesize::{STEPS, corrective_wordings, synthesize};
 use polya_datasets::trajectory::Stage;
 use polya_datasets::{plant, tokenizer, tokens};
@@ -96,5 +97,33 @@ fn qwen_s_tokenizer_gives_the_ids_of_the_reference_and_the_text_back() {
         let ids = tokens::ids(&qwen, text).unwrap();
         assert_eq!(ids, expected, "{text:?}");
         assert_eq!(qwen.decode(&ids, false).unwrap() == text, row["decoded_equal"].as_bool().unwrap(), "{text:?}");
+    }
+}
+
+#[test]
+fn qwen_s_chat_template_asks_as_its_own_stack_does_and_stages_stay_exact() {
+    let (Some(qwen), Some(config)) = (qwen(), shared("qwen3-tokenizer_config.json")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(config, folder.path().join("tokenizer_config.json")).unwrap();
+    let form = PromptForm::of_name(CHAT, folder.path()).unwrap();
+    // What transformers' apply_chat_template(…, add_generation_prompt=True) gives.
+    let asked = form.prompt("Số táo 🍎: 3 + 4?").unwrap();
+    assert_eq!(asked, "<|im_start|>user\nSố táo 🍎: 3 + 4?<|im_end|>\n<|im_start|>assistant\n");
+    let tags = tokens::tags(&qwen).unwrap();
+    form.check(&qwen, &tags[0]).unwrap();
+    let end = form.end(&qwen).unwrap();
+    assert_eq!(qwen.id_to_token(end).as_deref(), Some("<|im_end|>"));
+    for index in 0..50 {
+        let trajectory = synthesize(11, index, STEPS);
+        let sample = tokens::encode_as(&form, &qwen, &tags[3], end, &trajectory).unwrap();
+        let (canonical, _) = form.canonical(&trajectory).unwrap();
+        assert_eq!(qwen.decode(&sample.ids[..sample.ids.len() - 1], false).unwrap(), canonical.text);
+        for stage in Stage::ALL {
+            let first = sample.stages.iter().position(|of| *of == Some(stage)).unwrap();
+            let line = &tags[stage.index()].line;
+            assert_eq!(&sample.ids[first..first + line.len()], line.as_slice(), "{}", stage.name());
+            let text = qwen.decode(&sample.ids[..first], false).unwrap();
+            assert_eq!(text.len(), canonical.stages[stage.index()].start, "{}", stage.name());
+        }
     }
 }

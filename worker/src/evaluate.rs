@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use polya_datasets::evaluation::{Bench, Row, Verdicts};
+use polya_datasets::prompt::PromptForm;
 use polya_datasets::scores::{Summary, TokenCount};
 use polya_datasets::tokens::{self, Sample, Tag};
 use polya_datasets::trajectory::Trajectory;
@@ -45,18 +46,18 @@ pub struct Scores {
     pub rows: Vec<Row>,
 }
 
-/// Scores a model. `progress` hears how many of how many texts are done.
+/// Scores a model on trajectories whose questions are asked in a form. `progress` hears how many of how many texts are done.
 pub fn evaluate(
     base: &Pretrained,
     adapters: Option<&LoraSet>,
-    trajectories: &[Trajectory],
+    (form, trajectories): (&PromptForm, &[Trajectory]),
     options: Options,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Scores> {
     let bench = Bench::of_holdout(trajectories, options.samples, options.seed);
-    let (counts, holdout_loss) = predicted(base, adapters, trajectories)?;
+    let (counts, holdout_loss) = predicted(base, adapters, (form, trajectories))?;
     let mut prompts = vec![];
-    for (set, index, text) in bench.prompts() {
+    for (set, index, text) in bench.prompts(form)? {
         let ids = tokens::ids(&base.tokenizer, &text)?;
         prompts.push((set, index, text, ids));
     }
@@ -82,7 +83,7 @@ pub fn evaluate(
 fn predicted(
     base: &Pretrained,
     adapters: Option<&LoraSet>,
-    trajectories: &[Trajectory],
+    asked: (&PromptForm, &[Trajectory]),
 ) -> Result<([TokenCount; 4], Option<f64>)> {
     let tags = tokens::tags(&base.tokenizer)?;
     let names = [0, 1, 2, 3].map(|stage: usize| i64::from(tags[stage].name_token()));
@@ -94,7 +95,7 @@ fn predicted(
     let zeros = vec![0.0; layout.parameters()];
     let none = LoraSet::new(layout, &zeros, false);
     let (mut counts, mut nats, mut all) = ([TokenCount::default(); 4], 0i64, 0u64);
-    for pack in packs(base, &tags[3], trajectories)? {
+    for pack in packs(base, &tags, asked)? {
         let prepared = prepare(&pack, &tags, weighing, shadow, (0, 0))?;
         let loss = (&loss, weighing);
         let set = adapters.unwrap_or(&none);
@@ -110,9 +111,14 @@ fn predicted(
 }
 
 /// The first samples that the model has room for, several to a pack.
-fn packs(base: &Pretrained, verify: &Tag, trajectories: &[Trajectory]) -> Result<Vec<Vec<v1::Sample>>> {
-    let end = tokens::end_of_text(&base.tokenizer)?;
-    let encoded = trajectories.iter().filter_map(|t| tokens::encode(&base.tokenizer, verify, end, t).ok());
+fn packs(
+    base: &Pretrained,
+    tags: &[Tag; 4],
+    (form, trajectories): (&PromptForm, &[Trajectory]),
+) -> Result<Vec<Vec<v1::Sample>>> {
+    form.check(&base.tokenizer, &tags[0])?;
+    let end = form.end(&base.tokenizer)?;
+    let encoded = trajectories.iter().filter_map(|t| tokens::encode_as(form, &base.tokenizer, &tags[3], end, t).ok());
     let fitting = encoded.filter(|sample| sample.ids.len() as i64 <= base.model.config.context);
     let mut packs: Vec<Vec<v1::Sample>> = vec![];
     let mut held = usize::MAX;

@@ -178,6 +178,7 @@ impl LibtorchTrainer {
         let description = Description {
             base: base.to_owned(),
             quantisation: quantisation(&self.settings)?,
+            prompt: self.settings.prompt_form.clone(),
             dropout: self.settings.adapter_dropout,
             verify: self.tags[3].clone(),
         };

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use worker::adapters::Layout;
 use worker::builtin::Builtin;
 use worker::export::{BaseWeights, Dtype, Exported, Format, Options, export};
+use worker::formats::adapter_folder;
 use worker::formats::huggingface::{Files, Quantisation, load};
 use worker::formats::peft::{self, Description};
 use worker::import::gguf::{Gguf, Value};
@@ -32,6 +33,7 @@ impl Run {
         let description = Description {
             base: base.to_owned(),
             quantisation: Quantisation::Nf4,
+            prompt: "plain".to_owned(),
             dropout: 0.05,
             verify: tokens::tags(&builtin.tokenizer).unwrap()[3].clone(),
         };
@@ -84,6 +86,8 @@ fn a_merged_model_is_the_base_with_its_adapter_and_carries_the_verification_adap
     let config: serde_json::Value =
         serde_json::from_slice(&read(&out.join("verification/adapter_config.json"))).unwrap();
     assert!(config["alora_invocation_tokens"].as_array().is_some_and(|tokens| tokens.len() > 1));
+    let held = adapter_folder::training(&out.join("verification")).unwrap().quantisation;
+    assert_eq!(held, Some(Quantisation::None), "its base is the merged model, which is dense");
     assert!(!out.join("reasoning").exists());
     let card = String::from_utf8(read(&out.join("README.md"))).unwrap();
     assert!(card.contains("step 4") && card.contains("abcd") && card.contains("not scored"), "{card}");

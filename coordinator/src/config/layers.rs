@@ -249,6 +249,7 @@ mod tests {
             ("adapter.dropout=1.0", "less than 1"),
             ("loss.mode=dynamic", "not in this version"),
             ("worker.device=gpu", "`cuda`"),
+            ("data.prompt=chat", "instruct base"),
             ("failure_detection=2", "a text"),
             ("failure_detection=1ms", "100ms"),
         ] {

@@ -72,6 +72,8 @@ pub struct Data {
     pub synthetic_count: u64,
     /// Share of the built-in problems in which an error is planted and corrected.
     pub corrective_fraction: f64,
+    /// `plain`, or `chat`: questions are asked through the base's own chat template.
+    pub prompt: String,
 }
 
 /// `[train]`
@@ -248,6 +250,14 @@ impl Config {
             ("run.min_workers", self.run.min_workers >= 1, "at least 1"),
             ("data.holdout_fraction", share(self.data.holdout_fraction), "from 0 to less than 1"),
             ("data.corrective_fraction", (0.0..=1.0).contains(&self.data.corrective_fraction), "from 0 to 1"),
+            (
+                "data.prompt",
+                match self.data.prompt.as_str() {
+                    "chat" => !self.base.path.is_empty(),
+                    form => form == "plain",
+                },
+                "`plain`, or `chat` with a base.path of an instruct base",
+            ),
             ("data.synthetic_count", self.data.synthetic_count >= 1, "at least 1"),
             ("train.steps", self.train.steps > 0 || self.train.epochs > 0, "above 0 where train.epochs is 0"),
             ("train.learning_rate", above(self.train.learning_rate), "above 0"),

@@ -74,6 +74,7 @@ pub(crate) fn welcome(config: &Config, coordinator_epoch: u64, park_limit_ms: u6
         seed: config.run.seed,
         base_path: absolute(&config.base.path),
         quantisation: config.quantisation.clone(),
+        prompt_form: config.data.prompt.clone(),
         adapter_rank: config.adapter.rank,
         adapter_alpha: config.adapter.alpha,
         adapter_dropout: config.adapter.dropout,

@@ -4,6 +4,7 @@
 mod rows;
 
 use crate::plant::{kinds_of, plant, twin, verify_prompt};
+use crate::prompt::{PromptError, PromptForm};
 use crate::scores::{
     ControlVerdict, ProbeVerdict, ProblemVerdict, Summary, TokenCount, score_control, score_probe, score_problem,
     summarise,
@@ -56,11 +57,12 @@ impl Bench {
     }
 
     /// All prompts: set, index in the set, text.
-    pub fn prompts(&self) -> Vec<(PromptSet, usize, String)> {
-        let problems = self.problems.iter().enumerate().map(|(i, t)| (PromptSet::Problem, i, prompt(&t.question)));
-        let probes = self.probes.iter().enumerate().map(|(i, (t, _))| (PromptSet::Probe, i, verify_prompt(t)));
-        let controls = self.probes.iter().enumerate().map(|(i, (_, t))| (PromptSet::Control, i, verify_prompt(t)));
-        problems.chain(probes).chain(controls).collect()
+    pub fn prompts(&self, form: &PromptForm) -> Result<Vec<(PromptSet, usize, String)>, PromptError> {
+        let problems = self.problems.iter().enumerate().map(|(i, t)| (PromptSet::Problem, i, t, prompt(&t.question)));
+        let probes = self.probes.iter().enumerate().map(|(i, (t, _))| (PromptSet::Probe, i, t, verify_prompt(t)));
+        let controls = self.probes.iter().enumerate().map(|(i, (_, t))| (PromptSet::Control, i, t, verify_prompt(t)));
+        let all = problems.chain(probes).chain(controls);
+        all.map(|(set, index, t, text)| Ok((set, index, form.replace(&t.question, text)?))).collect()
     }
 }
 
@@ -149,7 +151,7 @@ mod tests {
         let bench = Bench::of_holdout(&holdout, 8, 1);
         assert_eq!((bench.problems.len(), bench.probes.len()), (8, 8));
         let mut verdicts = Verdicts::default();
-        for (set, index, prompt) in bench.prompts() {
+        for (set, index, prompt) in bench.prompts(&PromptForm::Plain).unwrap() {
             let trace = match set {
                 PromptSet::Problem => &bench.problems[index],
                 PromptSet::Probe => &bench.probes[index].0,
@@ -168,6 +170,6 @@ mod tests {
     #[test]
     fn a_count_of_none_scores_nothing() {
         let holdout = [synthesize(3, 1, STEPS)];
-        assert!(Bench::of_holdout(&holdout, 0, 1).prompts().is_empty());
+        assert!(Bench::of_holdout(&holdout, 0, 1).prompts(&PromptForm::Plain).unwrap().is_empty());
     }
 }

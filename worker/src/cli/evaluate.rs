@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use polya_datasets::evaluation::write_rows;
 use polya_datasets::parquet;
 
-use super::model::ModelArgs;
+use super::model::{ModelArgs, PromptArgs};
 use crate::evaluate::{Options, evaluate as scores_of};
 
 /// What `worker evaluate` takes.
@@ -16,6 +16,9 @@ pub struct EvaluateArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// How questions are asked.
+    #[command(flatten)]
+    pub prompt: PromptArgs,
     /// Parquet of trajectories that the model has not learned.
     #[arg(long, value_name = "FILE.parquet")]
     pub data: PathBuf,
@@ -45,6 +48,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     if trajectories.is_empty() {
         bail!("{}: there is no trajectory in it", args.data.display());
     }
+    let form = args.prompt.of(&args.model)?;
     let (base, adapters) = args.model.load()?;
     let options = Options {
         samples: args.samples.unwrap_or(trajectories.len()),
@@ -56,7 +60,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} texts, {eta} left") {
         bar.set_style(style);
     }
-    let scores = scores_of(&base, adapters.as_ref(), &trajectories, options, |done, all| {
+    let scores = scores_of(&base, adapters.as_ref(), (&form, &trajectories), options, |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     })?;

@@ -1,6 +1,9 @@
 //! The model that a command uses: a base with its adapters.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use polya_datasets::prompt::{self, PromptForm};
 
 use crate::adapters::LoraSet;
 use crate::device::DeviceName;
@@ -28,6 +31,24 @@ pub struct ModelArgs {
     pub device: String,
 }
 
+/// How a question is put to the model.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PromptArgs {
+    /// Ask in the plain form, or through the base's own chat template [default: as when the adapters were trained, else
+    /// plain].
+    #[arg(long, value_parser = [prompt::PLAIN, prompt::CHAT])]
+    pub prompt_form: Option<String>,
+}
+
+impl PromptArgs {
+    /// The form for a model.
+    pub fn of(&self, model: &ModelArgs) -> Result<PromptForm> {
+        let trained = model.adapters.as_deref().map(adapter_folder::training).transpose()?.unwrap_or_default().prompt;
+        let name = self.prompt_form.clone().or(trained).unwrap_or_else(|| prompt::PLAIN.to_owned());
+        Ok(PromptForm::of_name(&name, Path::new(&model.model))?)
+    }
+}
+
 impl ModelArgs {
     /// Loads both.
     pub fn load(&self) -> Result<(Pretrained, Option<LoraSet>), LoadError> {
@@ -39,7 +60,8 @@ impl ModelArgs {
     pub fn load_with_gradients(&self, gradients: bool) -> Result<(Pretrained, Option<AdapterFolder>), LoadError> {
         tch::set_num_threads(self.threads);
         let place = self.device.parse::<DeviceName>()?.open()?;
-        let trained_on = self.adapters.as_deref().map(adapter_folder::quantisation).transpose()?.flatten();
+        let trained_on =
+            self.adapters.as_deref().map(adapter_folder::training).transpose()?.unwrap_or_default().quantisation;
         let asked = self.quant.as_deref().and_then(Quantisation::of_name);
         let mut base = load_base(&self.model, asked.or(trained_on).unwrap_or(Quantisation::None))?;
         base.model = base.model.placed(place);

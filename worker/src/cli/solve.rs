@@ -4,10 +4,10 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use polya_datasets::tokens;
-use polya_datasets::trajectory::{Stage, prompt};
+use polya_datasets::trajectory::Stage;
 
 use super::generate::{Plan, continue_all, decode};
-use super::model::ModelArgs;
+use super::model::{ModelArgs, PromptArgs};
 use crate::generate::{Event, Sampling};
 
 /// What `worker solve` takes.
@@ -19,6 +19,9 @@ pub struct SolveArgs {
     /// Longest answer in tokens; it also ends where the model's context does.
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub max_tokens: usize,
+    /// How it is asked.
+    #[command(flatten)]
+    pub prompt: PromptArgs,
     /// The problem.
     pub question: String,
 }
@@ -28,8 +31,9 @@ pub fn solve(args: &SolveArgs) -> Result<()> {
     if args.question.trim().is_empty() {
         bail!("the question is empty");
     }
+    let form = args.prompt.of(&args.model)?;
     let (base, adapters) = args.model.load()?;
-    let ids = tokens::ids(&base.tokenizer, &prompt(&args.question))?;
+    let ids = tokens::ids(&base.tokenizer, &form.prompt(&args.question)?)?;
     let context = base.model.config.context as usize;
     if ids.len() >= context {
         bail!("the question has {} tokens, and the model's context is {context}: shorten it", ids.len());

@@ -23,6 +23,7 @@ pub(super) fn card(run: &Run, format: Format, how: &str) -> String {
         "adapter.dropout",
         "adapter.verification",
         "quantisation",
+        "data.prompt",
         "loss.mode",
         "loss.transition",
         "loss.label_smoothing",
@@ -35,13 +36,17 @@ pub(super) fn card(run: &Run, format: Format, how: &str) -> String {
         "---\nlibrary_name: {library}\nbase_model: {base}\ntags: [polya, lora, math, self-verification]\n---\n\
          # {base}, taught to solve in four stages and to verify\n\n\
          Made by Polya from step {step} of a run; digest of the state `{digest}`. The model writes UNDERSTAND, PLAN, EXECUTE \
-         and VERIFY behind `Question: …` and `Solution:`, then `Final Answer:`.\n\n\
+         and VERIFY {behind}, then `Final Answer:`.\n\n\
          ## Loading\n\n{how}\n\
          ## Training\n\n| key | value |\n| --- | --- |\n{facts}\n\
          ## Scores\n\n{scores}",
         base = run.base(),
         step = run.step,
         digest = run.digest,
+        behind = match value("data.prompt").trim_matches('"') {
+            "chat" => "as the base's chat template begins an answer to the question",
+            _ => "behind `Question: …` and `Solution:`",
+        },
         scores = scores(run),
     )
 }

@@ -34,7 +34,7 @@ pub(super) fn write(source: &Source, to: &Path, half: bool) -> Result<Written> {
     let reloaded = load_base(&to.display().to_string(), Quantisation::None)?;
     let plain = "AutoModelForCausalLM.from_pretrained(here, dtype=torch.float32)";
     let (load, words, adapters) = if source.has_verification() {
-        source.copy_adapter(1, to)?;
+        source.copy_adapter(1, to, Quantisation::None)?; // the merged weights are dense
         let found = adapter_folder::load(&to.join(NAMES[1]), &reloaded.model.config, false)?;
         let words = "`verification/` is an activated LoRA beside it that begins at the tag `#### VERIFY ####`.";
         (format!("model = PeftModel.from_pretrained({plain}, here / \"verification\").eval()"), words, Some(found.set))

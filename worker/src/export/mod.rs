@@ -195,15 +195,15 @@ impl Source {
         Ok(Source { run, base, adapters, files, verify, prompt, gap })
     }
 
-    /// Copies one adapter of the checkpoint into a folder of its name.
-    fn copy_adapter(&self, index: usize, to: &Path) -> Result<()> {
+    /// Copies one adapter of the checkpoint into a folder of its name, for a base that is held so.
+    fn copy_adapter(&self, index: usize, to: &Path, base: Quantisation) -> Result<()> {
         let folder = to.join(NAMES[index]);
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        for file in ["adapter_config.json", "adapter_model.safetensors"] {
-            let from = self.run.checkpoint.join(NAMES[index]).join(file);
-            std::fs::copy(&from, folder.join(file)).with_context(|| from.display().to_string())?;
-        }
-        Ok(())
+        let from = self.run.checkpoint.join(NAMES[index]);
+        let config = from.join("adapter_config.json");
+        std::fs::copy(&config, folder.join("adapter_config.json")).with_context(|| config.display().to_string())?;
+        let weights = adapter_folder::held_as(&from.join("adapter_model.safetensors"), base)?;
+        write_file(&folder.join("adapter_model.safetensors"), &weights)
     }
 
     fn has_verification(&self) -> bool {

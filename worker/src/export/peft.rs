@@ -10,7 +10,7 @@ use crate::formats::adapter_folder;
 /// Copies the adapters of the checkpoint, which are PEFT folders already.
 pub(super) fn write(source: &Source, to: &Path) -> Result<Written> {
     for index in &source.adapters.present {
-        source.copy_adapter(*index, to)?;
+        source.copy_adapter(*index, to, source.run.quantisation()?)?;
     }
     source.write_beside(to)?;
     let mut load = "import sys; model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(sys.argv[1], \

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 
 use super::huggingface::{LoadError, Quantisation, tensor_of};
-use super::peft::{QUANTISATION, key};
+use super::peft::{PROMPT, QUANTISATION, key};
+use super::safetensors::{Entry, Writer};
 use crate::adapters::{Layout, LoraSet, NAMES};
 use crate::model::ModelConfig;
 use crate::quantization::floats;
@@ -47,11 +49,45 @@ pub fn load(path: &Path, config: &ModelConfig, gradients: bool) -> Result<Adapte
     Ok(AdapterFolder { set: LoraSet::new(layout, &values, gradients), present })
 }
 
-/// How the base was held when the adapters of a folder were trained, where they say so.
-pub fn quantisation(path: &Path) -> Result<Option<Quantisation>, LoadError> {
-    let adapters = read(path)?;
-    let said: Vec<Option<Quantisation>> = adapters.iter().map(Adapter::quantisation).collect::<Result<_, _>>()?;
-    Ok(said.into_iter().flatten().next())
+/// What adapters say of their training.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Training {
+    /// How the base was held.
+    pub quantisation: Option<Quantisation>,
+    /// In which form questions were asked, where it was not the plain one.
+    pub prompt: Option<String>,
+}
+
+/// How the adapters of a folder were trained, as far as they say so.
+pub fn training(path: &Path) -> Result<Training, LoadError> {
+    let said: Vec<Training> = read(path)?.iter().map(Adapter::training).collect::<Result<_, _>>()?;
+    Ok(Training {
+        quantisation: said.iter().find_map(|one| one.quantisation),
+        prompt: said.into_iter().find_map(|one| one.prompt),
+    })
+}
+
+/// An adapter's file with the same tensors and another word on how its base is held.
+pub fn held_as(path: &Path, quantisation: Quantisation) -> Result<Vec<u8>, LoadError> {
+    let bytes = std::fs::read(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
+    let wrong = |error: safetensors::SafeTensorError| content(path, error);
+    let parsed = SafeTensors::deserialize(&bytes).map_err(wrong)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(wrong)?;
+    let prompt = header.metadata().as_ref().and_then(|metadata| metadata.get(PROMPT));
+    let mut metadata = vec![(QUANTISATION, quantisation.name())];
+    metadata.extend(prompt.map(|prompt| (PROMPT, prompt.as_str())));
+    let names = header.offset_keys();
+    let views: Vec<TensorView> =
+        names.iter().map(|name| parsed.tensor(name)).collect::<Result<_, _>>().map_err(wrong)?;
+    let shape = |view: &TensorView| view.shape().iter().map(|size| *size as i64).collect::<Vec<_>>();
+    let entries: Vec<Entry> =
+        names.iter().zip(&views).map(|(name, view)| Entry::new(name.as_str(), view.dtype(), &shape(view))).collect();
+    let write = || {
+        let mut writer = Writer::new(vec![], &metadata, &entries)?;
+        views.iter().try_for_each(|view| writer.write(view.data()))?;
+        Ok(writer.finish()?.0)
+    };
+    write().map_err(|error: std::io::Error| content(path, error))
 }
 
 /// Writes the adapters of a folder into the values of a layout made from a configuration: same rank, same alpha, every
@@ -172,10 +208,13 @@ impl Adapter {
         Ok(absent)
     }
 
-    fn quantisation(&self) -> Result<Option<Quantisation>, LoadError> {
+    fn training(&self) -> Result<Training, LoadError> {
         let (_, header) =
             SafeTensors::read_metadata(&self.weights).map_err(|error| content(&self.folder.join(WEIGHTS), error))?;
-        let held = header.metadata().as_ref().and_then(|metadata| metadata.get(QUANTISATION)).map(String::as_str);
-        Ok(held.and_then(Quantisation::of_name))
+        let said = |key: &str| header.metadata().as_ref().and_then(|metadata| metadata.get(key)).cloned();
+        Ok(Training {
+            quantisation: said(QUANTISATION).and_then(|name| Quantisation::of_name(&name)),
+            prompt: said(PROMPT),
+        })
     }
 }

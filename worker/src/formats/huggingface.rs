@@ -150,7 +150,7 @@ fn content(files: &impl Files, name: &str, reason: impl ToString) -> LoadError {
 pub fn load(files: &impl Files, quantisation: Quantisation) -> Result<Pretrained, LoadError> {
     let tokenizer = Tokenizer::from_bytes(required(files, "tokenizer.json")?)
         .map_err(|error| content(files, "tokenizer.json", error))?;
-    let stop = stop_tokens(files)?;
+    let stop = stop_tokens(files, &tokenizer)?;
     let model = load_model(files, quantisation)?;
     if tokenizer.get_vocab_size(true) as i64 > model.config.vocabulary {
         return Err(content(files, "tokenizer.json", "it has more tokens than the model's embedding has rows"));
@@ -158,8 +158,21 @@ pub fn load(files: &impl Files, quantisation: Quantisation) -> Result<Pretrained
     Ok(Pretrained { model, tokenizer, stop })
 }
 
-/// `eos_token_id` of generation_config.json, else of config.json: a number or a list.
-fn stop_tokens(files: &impl Files) -> Result<Vec<u32>, LoadError> {
+/// `eos_token_id` of generation_config.json, else of config.json, a number or a list; and the tokenizer's `eos_token`, with
+/// which a chat template ends a turn.
+fn stop_tokens(files: &impl Files, tokenizer: &Tokenizer) -> Result<Vec<u32>, LoadError> {
+    let mut stop = configured_stops(files)?;
+    const TOKENIZER: &str = "tokenizer_config.json";
+    if let Some(bytes) = files.read(TOKENIZER)? {
+        let json: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|error| content(files, TOKENIZER, error))?;
+        let end = json["eos_token"].as_str().or_else(|| json["eos_token"]["content"].as_str());
+        stop.extend(end.and_then(|end| tokenizer.token_to_id(end)).filter(|id| !stop.contains(id)));
+    }
+    Ok(stop)
+}
+
+fn configured_stops(files: &impl Files) -> Result<Vec<u32>, LoadError> {
     for name in ["generation_config.json", "config.json"] {
         let Some(bytes) = files.read(name)? else { continue };
         let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| content(files, name, error))?;

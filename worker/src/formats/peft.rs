@@ -1,5 +1,6 @@
 //! Adapters as PEFT folders, the optimiser's moments beside them. Source: peft's `tuners/lora`.
 
+use polya_datasets::prompt;
 use polya_datasets::tokens::Tag;
 use safetensors::{Dtype, SafeTensors};
 use worker_member::trainer::StateFiles;
@@ -15,6 +16,8 @@ pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// Metadata of adapter_model.safetensors: how the base was held in training. PEFT reads no metadata, and warns of keys
 /// in adapter_config.json that it does not know.
 pub const QUANTISATION: &str = "polya.quantisation";
+/// The same: in which form questions were asked, where it was not the plain one.
+pub const PROMPT: &str = "polya.prompt";
 
 /// Name, shape and numbers of a tensor.
 type Named<'a> = (String, Vec<i64>, &'a [f32]);
@@ -40,6 +43,8 @@ pub struct Description {
     pub base: String,
     /// How the base was held in training.
     pub quantisation: Quantisation,
+    /// `plain` or `chat`: how questions were asked in training.
+    pub prompt: String,
     /// Dropout in training.
     pub dropout: f64,
     /// The VERIFY tag: the verification adapter is what PEFT calls an activated LoRA.
@@ -60,7 +65,11 @@ pub fn write(layout: &Layout, description: &Description, state: &TrainingState) 
         let tensors: Vec<Named> =
             slots.iter().map(|slot| (key(slot), slot.shape.to_vec(), &state.parameters[slot.range.clone()])).collect();
         let file = format!("{name}/adapter_model.safetensors");
-        let bytes = tensor_file(&file, &[(QUANTISATION, description.quantisation.name())], &tensors)?;
+        let mut metadata = vec![(QUANTISATION, description.quantisation.name())];
+        if description.prompt == prompt::CHAT {
+            metadata.push((PROMPT, prompt::CHAT));
+        }
+        let bytes = tensor_file(&file, &metadata, &tensors)?;
         let config = adapter_config(layout, description, adapter == 1);
         files.push((format!("{name}/adapter_config.json"), format!("{config:#}\n").into_bytes()));
         files.push((file, bytes));

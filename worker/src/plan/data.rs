@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use coordinator_core::plan::schedule::{Cut, Length, SampleSummary, Schedule};
 use polya_datasets::parquet;
+use polya_datasets::prompt::PromptForm;
 use polya_datasets::synthesize::{STEPS, synthesize};
 use polya_datasets::tokens;
 use tokenizers::Tokenizer;
@@ -36,7 +37,8 @@ pub struct Tokens {
 /// Tokenises the training data (a sample of the built-in problems) and packs it as the run will.
 pub fn tokens(settings: &Settings, tokenizer: &Tokenizer) -> Result<Tokens> {
     let tags = tokens::tags(tokenizer)?;
-    let end = tokens::end_of_text(tokenizer)?;
+    let form = PromptForm::of_name(settings.text("data.prompt")?, Path::new(settings.text("base.path")?))?;
+    let end = form.end(tokenizer)?;
     let path = settings.text("data.train")?;
     let (trajectories, represent) = match path {
         "" => {
@@ -58,7 +60,7 @@ pub fn tokens(settings: &Settings, tokenizer: &Tokenizer) -> Result<Tokens> {
     let mut summaries = vec![];
     let (mut learned, mut verified) = (0usize, 0usize);
     for trajectory in &trajectories {
-        let Ok(sample) = tokens::encode(tokenizer, &tags[3], end, trajectory) else { continue };
+        let Ok(sample) = tokens::encode_as(&form, tokenizer, &tags[3], end, trajectory) else { continue };
         let packed = sample.ids.len() + shadow;
         if sample.ids.len() as f64 <= longest_kept && packed as f64 <= budget {
             learned += sample.learned();
