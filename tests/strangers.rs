@@ -1,5 +1,7 @@
 //! Who is not of the fleet: bytes, silence, floods and wrong credentials cost the coordinator a line in its log.
 
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
