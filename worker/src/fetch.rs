@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use crate::cli::UsageError;
+use crate::export::BESIDE;
 
 /// Written last; says what the folder holds.
 const RECEIPT: &str = "fetched.json";
@@ -131,19 +132,8 @@ fn check_name(request: &Request) -> Result<()> {
 
 /// What this program reads of a model's directory, and its licence.
 fn is_wanted(name: &str) -> bool {
-    const NAMES: [&str; 9] = [
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "chat_template.jinja",
-    ];
     let weights = name.ends_with(".safetensors") || name == "model.safetensors.index.json";
-    !name.contains('/') && (weights || NAMES.contains(&name) || name.starts_with("LICENSE"))
+    !name.contains('/') && (weights || name == "config.json" || BESIDE.contains(&name) || name.starts_with("LICENSE"))
 }
 
 /// Asks the hub for the files of a revision, with their hashes.

@@ -86,7 +86,7 @@ pub struct Exported {
 }
 
 /// Files of a base that belong to a model's directory beside config and weights.
-const BESIDE: [&str; 8] = [
+pub(crate) const BESIDE: [&str; 8] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
