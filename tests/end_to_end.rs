@@ -39,6 +39,26 @@ fn recomputed_activations_change_no_digest() {
     assert_eq!(&proven_digests(&dir), reference());
 }
 
+/// The weights move once the first four steps have said where the stages began.
+#[test]
+fn dynamic_stage_weights_are_those_of_any_other_fleet_after_a_crash_too() {
+    const DYNAMIC: [&str; 1] = ["loss.mode=dynamic"];
+    let (_folder, alone) = fresh();
+    assert_eq!(Coordinator::start(&alone, 1, &DYNAMIC).wait(), Some(0));
+    let (_folder, killed) = fresh();
+    let run = Coordinator::start(&killed, 2, &DYNAMIC);
+    run.wait_for_step(6);
+    run.signal("KILL");
+    assert_eq!(run.wait(), None);
+    assert_eq!(Coordinator::resume(&killed, 2).wait(), Some(0));
+    let digests = proven_digests(&alone);
+    assert_eq!(proven_digests(&killed), digests);
+    let of_steps = |digests: &Value, steps: std::ops::Range<usize>| digests.as_array().unwrap()[steps].to_vec();
+    assert_eq!(of_steps(&digests, 0..4), of_steps(reference(), 0..4), "as configured at first");
+    let (ours, configured) = (of_steps(&digests, 4..8), of_steps(reference(), 4..8));
+    assert!(ours.iter().zip(&configured).all(|(ours, configured)| ours != configured), "{ours:?}");
+}
+
 #[test]
 fn a_killed_worker_leaves_the_digest_unchanged() {
     let (_folder, dir) = fresh();

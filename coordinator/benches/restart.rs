@@ -58,6 +58,7 @@ fn setup(steps: u64) -> Result<Setup> {
         schedule: Schedule::new(samples, cut, Length::Steps(steps))?,
         learning_rate: LearningRate { peak: 1e-3, minimum: 0.0, warmup_steps: 0, steps },
         stage_weights: [0.25; 4],
+        dynamic_weights: true,
         scale_log2: 0,
         checkpoint_every: CHECKPOINT_EVERY,
         evaluation_every: 0,

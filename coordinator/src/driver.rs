@@ -373,13 +373,15 @@ impl Driver {
         self.crashes.clear();
         self.progress.committed(commit, self.workers.len());
         let setup = self.core.setup();
-        // Called before the commit is folded: this is still the scale of the committed attempt.
+        // Called before the commit is folded: these are still the scale and the weights of the committed attempt.
         let scale_log2 = self.core.journal().scale_log2();
-        let rows = statistics::rows(commit, setup.stage_weights, setup.learning_rate.at(commit.step), scale_log2);
+        let weights = self.core.journal().stage_weights(setup, commit.step);
+        let rows = statistics::rows(commit, weights, setup.learning_rate.at(commit.step), scale_log2);
         let mut scalars = vec![];
         for (row, stage) in rows.iter().zip(["understand", "plan", "execute", "verify"]) {
             scalars.extend(row.loss.map(|loss| (format!("loss/{stage}"), loss)));
             scalars.extend(row.accuracy.map(|accuracy| (format!("accuracy/{stage}"), accuracy)));
+            scalars.extend(setup.dynamic_weights.then(|| (format!("weight/{stage}"), row.weight)));
         }
         if let Some(row) = rows.first() {
             scalars.push(("transition".to_owned(), row.transition));

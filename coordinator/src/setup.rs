@@ -42,6 +42,7 @@ pub fn setup(config: &Config, data: &RunData) -> Result<Setup, ExitError> {
             steps,
         },
         stage_weights: [weights.understand, weights.plan, weights.execute, weights.verify],
+        dynamic_weights: config.loss.mode == "dynamic",
         // CUDA computes in fp16.
         scale_log2: if config.worker.device == "cuda" { loss_scale::START_LOG2 } else { 0 },
         checkpoint_every: config.checkpoint.every,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::event::Class;
 use crate::plan::loss_scale::LossScale;
+use crate::plan::stage_weights::Progress;
 use crate::plan::{Plan, exponents};
 use crate::record::{Commit, Record};
 use crate::state::{Setup, plan_of};
@@ -25,6 +26,7 @@ pub(crate) struct Committed {
     pub(crate) attempt: u32,
     pub(crate) scale_log2: i32,
     pub(crate) exponents: Vec<i32>,
+    stage_weight_bits: [u32; 4],
     pub(crate) plan: Digest,
     pub(crate) sum_digest: u64,
     pub(crate) state: Digest,
@@ -51,6 +53,7 @@ pub struct Journal {
     pub(crate) retry: Option<Attempt>,
     pub(crate) magnitudes: Vec<i32>,
     scale: LossScale,
+    progress: Progress,
     /// Classes of arithmetic that take part; the first is the run's.
     pub(crate) classes: Vec<Class>,
     /// The last step at which a comparison showed a worker's arithmetic to be right.
@@ -86,6 +89,7 @@ impl Journal {
             retry: None,
             magnitudes: vec![],
             scale: LossScale::starting_at(scale_log2),
+            progress: Progress::default(),
             classes: vec![],
             checked: BTreeMap::new(),
             last_workers: BTreeSet::new(),
@@ -189,6 +193,7 @@ impl Journal {
             attempt: commit.attempt,
             scale_log2: attempt.scale_log2,
             exponents: attempt.exponents,
+            stage_weight_bits: self.stage_weights(setup, commit.step).map(f32::to_bits),
             plan: commit.plan,
             sum_digest: commit.sum_digest,
             state: commit.state,
@@ -198,6 +203,7 @@ impl Journal {
         exponents::remember(&mut self.magnitudes, &total.magnitudes);
         self.retry = None;
         self.scale.committed();
+        self.progress.committed(&total);
         self.last_workers = commit.microbatches.values().map(|part| part.worker.clone()).collect();
         for part in commit.microbatches.values() {
             if let Some(second) = &part.second {
@@ -247,7 +253,16 @@ impl Journal {
             }
             None => self.next_attempt(setup),
         };
-        plan_of(setup, step, attempt)
+        plan_of(setup, step, attempt, self.stage_weights(setup, step))
+    }
+
+    /// The stage weights of a remembered step, or of the one after the last committed.
+    pub fn stage_weights(&self, setup: &Setup, step: u64) -> [f32; 4] {
+        match self.commit(step) {
+            Some(done) => done.stage_weight_bits.map(f32::from_bits),
+            None if setup.dynamic_weights => self.progress.weights(setup.stage_weights),
+            None => setup.stage_weights,
+        }
     }
 }
 
@@ -270,6 +285,7 @@ mod tests {
             schedule: Schedule::new(samples, cut, Length::Steps(STEPS)).unwrap(),
             learning_rate: LearningRate { peak: 1.0, minimum: 0.0, warmup_steps: 0, steps: STEPS },
             stage_weights: [1.0; 4],
+            dynamic_weights: true,
             scale_log2: 0,
             checkpoint_every: 5,
             evaluation_every: 0,

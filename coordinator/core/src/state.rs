@@ -30,8 +30,10 @@ pub struct Setup {
     pub schedule: Schedule,
     /// Rate of a step.
     pub learning_rate: LearningRate,
-    /// Weight of each stage in the loss.
+    /// Weight of each stage in the loss, at the start or for all steps.
     pub stage_weights: [f32; 4],
+    /// Whether the weights follow the stages' progress.
+    pub dynamic_weights: bool,
     /// log2 of the loss scale at the start; 0 in fp32.
     pub scale_log2: i32,
     /// A checkpoint every so many steps; 0: at the end only.
@@ -264,7 +266,7 @@ impl State {
     }
 }
 
-pub(crate) fn plan_of(setup: &Setup, step: u64, attempt: Attempt) -> Plan {
+pub(crate) fn plan_of(setup: &Setup, step: u64, attempt: Attempt, stage_weights: [f32; 4]) -> Plan {
     let microbatches = setup.schedule.microbatches(step);
     let samples = setup.schedule.samples();
     let all = || microbatches.iter().flatten().map(|&index| &samples[index as usize]);
@@ -274,7 +276,7 @@ pub(crate) fn plan_of(setup: &Setup, step: u64, attempt: Attempt) -> Plan {
         learning_rate: setup.learning_rate.at(step),
         scale_log2: attempt.scale_log2,
         exponents: attempt.exponents,
-        stage_weights: setup.stage_weights,
+        stage_weights,
         samples: all().count() as u32,
         learned_tokens: all().map(|sample| u64::from(sample.learned)).sum(),
         microbatches: microbatches.len() as u32,

@@ -124,7 +124,7 @@ pub struct Adapter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Loss {
-    /// `static` or `uniform`.
+    /// `static`: the weights below; `dynamic`: they follow the stages' progress; `uniform`: each token weighs the same.
     pub mode: String,
     /// Weight of the transition term.
     pub transition: f64,
@@ -270,8 +270,8 @@ impl Config {
             ("adapter.dropout", share(self.adapter.dropout), "from 0 to less than 1"),
             (
                 "loss.mode",
-                ["static", "uniform"].contains(&self.loss.mode.as_str()),
-                "`static` or `uniform` (`dynamic` is not in this version)",
+                ["static", "dynamic", "uniform"].contains(&self.loss.mode.as_str()),
+                "`static`, `dynamic` or `uniform`",
             ),
             ("loss.weights", all_weights.iter().all(|w| w.is_finite() && *w >= 0.0), "four numbers, none below 0"),
             ("loss.transition", not_below(self.loss.transition), "0 or above"),

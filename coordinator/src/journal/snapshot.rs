@@ -12,7 +12,7 @@ use super::JournalError;
 use super::segment::replace;
 
 /// Version of what is folded and how.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot {

@@ -17,6 +17,7 @@ fn setup() -> Setup {
         schedule: Schedule::new(vec![sample], cut, Length::Steps(1)).unwrap(),
         learning_rate: LearningRate { peak: 1.0, minimum: 0.0, warmup_steps: 0, steps: 1 },
         stage_weights: [1.0; 4],
+        dynamic_weights: false,
         scale_log2: 0,
         checkpoint_every: 0,
         evaluation_every: 0,

@@ -4,6 +4,7 @@ pub mod exponents;
 pub mod learning_rate;
 pub mod loss_scale;
 pub mod schedule;
+pub mod stage_weights;
 
 use crate::digest::Digest;
 

@@ -7,7 +7,7 @@ use coordinator_core::event::{Class, Done, Group, Held, Hello, Owned, Ready};
 use coordinator_core::plan::Plan;
 use coordinator_core::plan::learning_rate::LearningRate;
 use coordinator_core::plan::schedule::{Cut, Length, SampleSummary, Schedule};
-use coordinator_core::statistics::{Statistics, ZERO};
+use coordinator_core::statistics::{StageStatistics, Statistics, ZERO};
 use coordinator_core::{Action, Connection, Digest, End, Event, Order, Record, Report, Setup, State, transition};
 
 /// Constants of the simulated run.
@@ -23,6 +23,7 @@ pub(crate) fn setup() -> Setup {
         schedule,
         learning_rate: LearningRate { peak: 1e-3, minimum: 0.0, warmup_steps: 1, steps },
         stage_weights: [0.15, 0.35, 0.35, 0.15],
+        dynamic_weights: true,
         scale_log2: 0,
         checkpoint_every: 3,
         evaluation_every: 0,
@@ -54,6 +55,12 @@ fn class() -> Class {
 fn gradient(held: Held, plan: &Plan, microbatch: u32) -> u64 {
     let digest = fold(&[&held.state.0, &plan.step.to_le_bytes(), &microbatch.to_le_bytes()]);
     u64::from_le_bytes(digest.0[..8].try_into().expect("8 bytes"))
+}
+
+/// Each stage progresses at a pace of its own, so that dynamic weights move.
+fn stage_statistics(step: u64, stage: i64) -> StageStatistics {
+    let clean_loss = (1 << 24) / (1 + step as i64 * stage);
+    StageStatistics { tokens: 9, clean_tokens: 7, clean_loss, ..StageStatistics::default() }
 }
 
 /// Tensor 0 has a gradient from the start, tensor 1 from the second step on, like B and A of an adapter.
@@ -427,8 +434,12 @@ impl World {
         let held = worker.held.expect("a worker with a plan holds a state");
         assert_eq!(held.step + 1, step, "work begins from the state before the step");
         let indices = &self.setup.schedule.microbatches(step)[microbatch as usize];
-        let statistics =
-            Statistics { samples: indices.len() as u32, magnitudes: magnitudes(step), ..Statistics::default() };
+        let statistics = Statistics {
+            samples: indices.len() as u32,
+            magnitudes: magnitudes(step),
+            stages: [0, 1, 2, 3].map(|stage| stage_statistics(step, stage)),
+            ..Statistics::default()
+        };
         let done = Done {
             step,
             attempt,

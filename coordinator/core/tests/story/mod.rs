@@ -25,6 +25,7 @@ pub(crate) fn setup() -> Setup {
         schedule,
         learning_rate: LearningRate { peak: 1e-3, minimum: 0.0, warmup_steps: 0, steps },
         stage_weights: [0.25; 4],
+        dynamic_weights: false,
         scale_log2: 0,
         checkpoint_every: 0,
         evaluation_every: 0,
