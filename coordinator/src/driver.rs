@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow};
 use coordinator_core::record::{Commit, Record};
 use coordinator_core::{Action, Connection, Digest, End, Event, Order, Purpose, State, transition_all};
+use local::Deaths;
 use polya_proto::v1::{self, worker_message};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -62,7 +63,7 @@ pub struct Driver {
     next_unit: u64,
     events: VecDeque<Event>,
     rows: Vec<statistics::Row>,
-    crashes: BTreeMap<String, u32>,
+    deaths: Deaths,
     /// Local workers that left on purpose: nobody takes their place.
     left: BTreeSet<String>,
     clock: Clock,
@@ -131,7 +132,7 @@ impl Driver {
             next_unit: 0,
             events: VecDeque::new(),
             rows: vec![],
-            crashes: BTreeMap::new(),
+            deaths: Deaths::default(),
             left: BTreeSet::new(),
             clock: Clock::start(),
             now_ms: 0,
@@ -248,8 +249,9 @@ impl Driver {
         if let worker_message::Body::EvaluationDone(done) = &body
             && let (Some(evaluation), Some(result)) = (&mut self.evaluation, &done.result)
         {
-            evaluation.take(done.unit, result.clone());
-            self.crashes.clear(); // who is killed from outside again and again is no reason to stop what goes on
+            if evaluation.take(done.unit, result.clone()) {
+                self.deaths.the_run_goes_on();
+            }
             let (name, done, units) = (purpose_name(evaluation.purpose), evaluation.done(), evaluation.units());
             self.progress.evaluating(name, done, units);
         }
@@ -370,7 +372,7 @@ impl Driver {
     }
 
     fn committed(&mut self, commit: &Commit) -> Result<(), ExitError> {
-        self.crashes.clear();
+        self.deaths.the_run_goes_on();
         self.progress.committed(commit, self.workers.len());
         let setup = self.core.setup();
         // Called before the commit is folded: these are still the scale and the weights of the committed attempt.

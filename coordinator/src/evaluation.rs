@@ -84,11 +84,14 @@ impl Evaluation {
         Some(v1::Evaluate { unit, step: self.step, adapters, work: Some(work) })
     }
 
-    /// Takes a unit's result; the first one counts.
-    pub fn take(&mut self, unit: u64, result: v1::evaluation_done::Result) {
-        if unit.checked_sub(self.first_unit).is_some_and(|index| index < self.units()) {
-            self.results.entry(unit).or_insert(result);
+    /// Takes a unit's result; the first one counts. True if it is this one.
+    pub fn take(&mut self, unit: u64, result: v1::evaluation_done::Result) -> bool {
+        let is_wanted = unit.checked_sub(self.first_unit).is_some_and(|index| index < self.units());
+        let counts = is_wanted && !self.results.contains_key(&unit);
+        if counts {
+            self.results.insert(unit, result);
         }
+        counts
     }
 
     /// All results to scores.

@@ -1,5 +1,6 @@
 //! Local workers of a live run: replaced when they die, more and fewer when somebody asks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -9,8 +10,8 @@ use super::Driver;
 use crate::exit::ExitError;
 use crate::launcher::{self, Exited, LocalWorker};
 
-/// Crashes of one local worker without a commit in between, after which the run stops.
-const CRASHES_MAX: u32 = 5;
+/// Deaths of one local worker without a step or a score in between, after which the run stops.
+const DEATHS_MAX: u32 = 5;
 /// Exits after which another process of the same kind would end the same way.
 const HOPELESS: [i32; 3] = [polya_proto::exit::USAGE, polya_proto::exit::REFUSED, polya_proto::exit::OTHER_CLASS];
 
@@ -44,10 +45,8 @@ impl Driver {
             self.end = Some(End::Stopped(reason));
             return Ok(());
         }
-        let crashes = self.crashes.entry(worker.id.clone()).or_default();
-        *crashes += 1;
-        if *crashes > CRASHES_MAX {
-            let reason = format!("worker {} ended {crashes} times without a step: {}", worker.id, last_line(&log));
+        if let Some(deaths) = self.deaths.too_many_with(&worker.id) {
+            let reason = format!("worker {} ended {deaths} times without a step: {}", worker.id, last_line(&log));
             self.end = Some(End::Stopped(reason));
             return Ok(());
         }
@@ -96,9 +95,46 @@ impl Driver {
     }
 }
 
+/// How often each local worker has died since the run last went on. Who is killed from outside again and again is no reason
+/// to stop a run that goes on, be it by one step or by one unit of a long evaluation.
+#[derive(Debug, Default)]
+pub(super) struct Deaths(BTreeMap<String, u32>);
+
+impl Deaths {
+    /// Counts one more; gives their number where it is more than the run bears.
+    fn too_many_with(&mut self, worker: &str) -> Option<u32> {
+        let deaths = self.0.entry(worker.to_owned()).or_default();
+        *deaths += 1;
+        (*deaths > DEATHS_MAX).then_some(*deaths)
+    }
+
+    /// A step is committed, or a unit of an evaluation is done.
+    pub(super) fn the_run_goes_on(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// The last line of a worker's log that says something.
 fn last_line(path: &Path) -> String {
     let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it left no message");
     format!("{line} (see {})", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_dies_again_and_again_stops_the_run_only_if_nothing_is_done_in_between() {
+        let mut deaths = Deaths::default();
+        let die = |deaths: &mut Deaths, times| (0..times).filter_map(|_| deaths.too_many_with("w0")).last();
+        for _ in 0..3 {
+            assert_eq!(die(&mut deaths, DEATHS_MAX), None);
+            deaths.the_run_goes_on();
+        }
+        assert_eq!(die(&mut deaths, DEATHS_MAX), None);
+        assert_eq!(deaths.too_many_with("w1"), None, "another one's deaths are not its own");
+        assert_eq!(deaths.too_many_with("w0"), Some(DEATHS_MAX + 1));
+    }
 }
