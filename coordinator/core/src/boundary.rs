@@ -5,7 +5,7 @@ use crate::event::{Connection, Held};
 use crate::lease::withdraw;
 use crate::membership::{current, fence, lost};
 use crate::record::Record;
-use crate::state::{Evaluation, OpenStep, Phase, Progress, Slot, State};
+use crate::state::{Evaluation, Member, OpenStep, Phase, Progress, Slot, State};
 use crate::{dismiss_all, exit, stop};
 
 /// Decides what is due between two steps.
@@ -97,6 +97,7 @@ fn load_newer_checkpoint(state: &mut State, position: u64, now_ms: u64, actions:
         if member.loading.is_none() && !member.fenced {
             member.loading = Some(newest);
             member.loading_since_ms = now_ms;
+            member.source = None;
             actions.push(Action::Send(*connection, Order::Load { step: newest, state: Some(digest) }));
         }
     }
@@ -108,20 +109,26 @@ fn load_newer_checkpoint(state: &mut State, position: u64, now_ms: u64, actions:
 pub(crate) fn catch_up(state: &mut State, position: u64, now_ms: u64, actions: &mut Vec<Action>) -> bool {
     let source = state
         .members
-        .values()
-        .find(|member| {
+        .iter()
+        .find(|(_, member)| {
             !member.fenced && member.loading.is_none() && member.confirmed.is_some_and(|h| h.step == position)
         })
-        .map(|member| (member.peer_address.clone(), member.confirmed));
-    let behind = |member: &crate::state::Member| member.held.is_some_and(|held| held.step < position) && !member.fenced;
-    if let Some((peer_address, Some(Held { state: digest, .. }))) = source {
-        for (connection, member) in &mut state.members {
-            if member.loading.is_none() && behind(member) {
-                member.loading = Some(position);
-                member.loading_since_ms = now_ms;
-                let peer_address = peer_address.clone();
-                actions.push(Action::Send(*connection, Order::Fetch { step: position, state: digest, peer_address }));
-            }
+        .map(|(source, member)| (*source, member.peer_address.clone(), member.confirmed));
+    let behind = |member: &Member| member.held.is_some_and(|held| held.step < position) && !member.fenced;
+    // Whoever copies from a lost worker would wait until the network tells: it copies from another one.
+    let is_orphan = |member: &Member| {
+        member.loading == Some(position) && member.source.is_some_and(|source| !state.members.contains_key(&source))
+    };
+    let starts = |member: &Member| behind(member) && (member.loading.is_none() || is_orphan(member));
+    let copiers: Vec<Connection> = state.members.iter().filter(|(_, m)| starts(m)).map(|(c, _)| *c).collect();
+    if let Some((source, peer_address, Some(Held { state: digest, .. }))) = source {
+        for connection in copiers {
+            let Some(member) = state.members.get_mut(&connection) else { continue };
+            member.loading = Some(position);
+            member.loading_since_ms = now_ms;
+            member.source = Some(source);
+            let peer_address = peer_address.clone();
+            actions.push(Action::Send(connection, Order::Fetch { step: position, state: digest, peer_address }));
         }
     }
     let patience = state.setup.limits().copy_ms;

@@ -34,6 +34,7 @@ pub(crate) fn hello(state: &mut State, connection: Connection, hello: Hello, now
         confirmed: hello.held,
         loading: None,
         loading_since_ms: now_ms,
+        source: None,
         fenced: false,
         class: None,
         dismissed: false,
@@ -71,6 +72,7 @@ pub(crate) fn idle(state: &mut State, connection: Connection, held: Held, action
     member.confirmed = Some(held);
     if member.loading == Some(held.step) {
         member.loading = None;
+        member.source = None;
         member.held = Some(held);
     } else if member.loading.is_none() && member.held.is_none_or(|known| known.step <= held.step) {
         member.held = Some(held);

@@ -69,6 +69,8 @@ pub(crate) struct Member {
     pub(crate) confirmed: Option<Held>,
     pub(crate) loading: Option<u64>,
     pub(crate) loading_since_ms: u64,
+    /// Whom it copies from, if it does.
+    pub(crate) source: Option<Connection>,
     pub(crate) fenced: bool,
     /// Its class, once it said so.
     pub(crate) class: Option<Class>,

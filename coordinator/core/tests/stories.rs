@@ -131,6 +131,19 @@ fn lost_between_commit_and_flip_the_replacement_fetches_the_step() {
 }
 
 #[test]
+fn who_copies_from_a_lost_worker_copies_from_another_at_once() {
+    let mut story = Story::with_step_one(setup(), &["w0", "w1"]);
+    ["w0", "w1"].iter().for_each(|worker| drop(story.idle(worker, 1)));
+    story.join("w2");
+    (0..K).for_each(|k| drop(story.done(["w0", "w1"][k as usize % 2], 2, k)));
+    ["w0", "w1"].iter().for_each(|worker| drop(story.ready(worker, 2)));
+    story.durable();
+    assert_eq!(story.idle("w0", 2), ["w2: fetch 2 from w0"]);
+    assert_eq!(story.idle("w1", 2), [""; 0]);
+    assert_eq!(story.cut("w0"), ["w2: fetch 2 from w1"]);
+}
+
+#[test]
 fn r8_a_stream_that_breaks_in_mid_step_costs_nothing_that_was_kept() {
     let mut story = Story::new(setup());
     story.join_all(&["w0", "w1"]);

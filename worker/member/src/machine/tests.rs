@@ -333,6 +333,16 @@ fn states_are_compared_and_a_failed_copy_costs_nothing() {
 }
 
 #[test]
+fn a_copy_that_was_ordered_before_a_plan_does_not_come_between_it_and_its_work() {
+    let mut story = Story::idle();
+    story.order(fetch(1));
+    let ticket = story.machine.fetching.as_ref().unwrap().0;
+    story.order(plan(1, 0));
+    assert_eq!(words(story.machine.downloaded(ticket, Ok(vec![]))), [""; 0]);
+    assert_eq!(story.machine.hello().step, 1, "the plan stands");
+}
+
+#[test]
 fn orders_that_end_a_worker() {
     let mut story = Story::new();
     let reason = "other version".to_owned();

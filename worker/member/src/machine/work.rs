@@ -51,6 +51,7 @@ impl Machine {
         {
             return Err(format!("a plan of attempt {} while READY({})", plan.attempt, work.plan.attempt)); // R4
         }
+        self.fetching = None; // the plan is for the state here: a second copy of it, from another peer, is not awaited
         let mut effects = self.drop_work();
         let id = self.count();
         self.phase =
