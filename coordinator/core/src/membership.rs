@@ -131,6 +131,7 @@ pub(crate) fn lost(state: &mut State, connection: Connection, why: &str, actions
 
 /// Time passes: who is silent for too long is lost, and who does not come to an end.
 pub(crate) fn tick(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    forgive_own_pause(state, now_ms, actions);
     let limit = state.setup.limits().failure_detection_ms;
     let silent: Vec<(Connection, u64)> = state
         .members
@@ -144,6 +145,23 @@ pub(crate) fn tick(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
         actions.push(Action::Kill(connection, why));
     }
     lease::lose_the_hung(state, now_ms, actions);
+}
+
+/// A coordinator that stood still itself (stopped, starved, on a machine that slept) has heard nobody meanwhile: that time
+/// is not held against the workers, whose words are still on their way to it.
+fn forgive_own_pause(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
+    let limits = state.setup.limits();
+    let since_ms = now_ms.saturating_sub(state.ticked_ms.replace(now_ms).unwrap_or(now_ms));
+    let paused_ms = since_ms.saturating_sub(limits.heartbeat_ms);
+    if since_ms <= limits.failure_detection_ms / 2 || state.members.is_empty() {
+        return;
+    }
+    actions.push(Action::Note(format!("the coordinator stood still for {paused_ms} ms; nobody is lost for that")));
+    let later = |at_ms: &mut u64| *at_ms = (*at_ms + paused_ms).min(now_ms);
+    for member in state.members.values_mut() {
+        [&mut member.heard_ms, &mut member.finished_ms, &mut member.loading_since_ms].into_iter().for_each(later);
+        member.leases.values_mut().for_each(later);
+    }
 }
 
 /// Members that may work on the step after `position`: they hold its state, are of an admitted class, and are neither

@@ -197,6 +197,8 @@ pub struct State {
     pub(crate) admitting: BTreeSet<Digest>,
     /// When the first event came.
     pub(crate) began_ms: Option<u64>,
+    /// When the clock was last looked at.
+    pub(crate) ticked_ms: Option<u64>,
     /// Whether this coordinator has opened a step.
     pub(crate) has_stepped: bool,
     /// What is waited for, and since when.
@@ -235,6 +237,7 @@ impl State {
             draining: false,
             admitting: BTreeSet::new(),
             began_ms: None,
+            ticked_ms: None,
             has_stepped: false,
             waiting: (Cause::Nothing, 0),
             incarnations: BTreeMap::new(),

@@ -287,6 +287,16 @@ fn who_is_silent_is_lost_and_who_hangs_is_too() {
 }
 
 #[test]
+fn a_coordinator_that_stood_still_itself_loses_nobody_for_it() {
+    let mut story = Story::new(setup());
+    story.join_all(&["w0", "w1"]);
+    story.pass(1_000, &[]);
+    story.now_ms += 3_600_000;
+    assert_eq!(story.apply(Event::Tick), [""; 0], "what they said meanwhile is on its way, and no microbatch is late");
+    assert_eq!(story.pass(2_500, &["w1"])[0], "kill w1", "who is silent from then on is lost as always");
+}
+
+#[test]
 fn a_dismissed_worker_leaves_at_the_boundary_and_nothing_is_computed_again() {
     let mut story = reducing();
     assert_eq!(story.apply(Event::Dismiss("w1".to_owned())), [""; 0]);
