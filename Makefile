@@ -24,9 +24,10 @@ demo: build ## fine-tune the built-in model with two local workers and print the
 test: build nvrtc ## all tests
 	cargo test --release --workspace --locked
 
-test-faults: build ## the long forms of the fault tests: 100,000 histories, all lies
-	FAULTS_FULL=1 cargo test --release --workspace --locked --no-fail-fast --test lies --test rewind --test known_bugs \
-	  --test random_events -- --nocapture
+test-faults: build ## the long forms of the fault tests: 100,000 histories, all lies, every way to die at every point
+	FAULTS_FULL=1 cargo test --release --workspace --locked --no-fail-fast --test random_events --test lies --test rewind \
+	  --test known_bugs --test kill_matrix --test world_sizes --test coordinator_killed --test churn --test slow_worker \
+	  --test zombie -- --nocapture --test-threads=1
 
 build: libtorch ## the release binaries, in target/release
 	cargo build --release --workspace --bins --locked

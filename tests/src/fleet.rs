@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use coordinator::journal::Records;
 use coordinator_core::Record;
@@ -19,6 +19,9 @@ use crate::wait::until;
 
 /// The coordinator's name among the processes.
 pub const COORDINATOR: &str = "coordinator";
+
+/// Where a worker has everything but a state to work on. Time spent here says nothing about how fast it is.
+pub const READY_TO_BEGIN: &str = "initial@0";
 
 /// See the module. Processes that are left are killed when it is dropped.
 #[derive(Debug)]
@@ -119,6 +122,24 @@ impl Fleet {
         self.processes[process].id()
     }
 
+    /// All processes, by their names.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        self.processes.iter().map(|(name, child)| (name.clone(), child.id())).collect()
+    }
+
+    /// Starts workers that begin together, each with the hold [`READY_TO_BEGIN`]. Who is named first connects first.
+    pub fn start_together(&mut self, ids: &[&str]) {
+        for id in ids {
+            if !self.processes.contains_key(*id) {
+                self.start_worker(id);
+            }
+            self.wait_for_hold(id, READY_TO_BEGIN);
+        }
+        for id in ids {
+            self.go(id, READY_TO_BEGIN, "");
+        }
+    }
+
     /// Ends a worker on purpose, as a scaled-down machine does.
     pub fn dismiss(&mut self, id: &str) {
         let pid = self.pid(id);
@@ -137,10 +158,32 @@ impl Fleet {
 
     /// Waits until a process that was told to die has done so.
     pub fn wait_for_death(&mut self, pid: u32) {
-        self.wait("a process's death", || {
-            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            state.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z')).then_some(())
+        self.wait("a process's death", || is_dead(pid).then_some(()));
+    }
+
+    /// Sends a deadly signal until the process is dead: the first SIGSEGV only takes away the handler that Rust has for it.
+    pub fn kill(&mut self, process: &str, name: &str) {
+        let pid = self.pid(process);
+        self.wait("a killed process's death", || {
+            signal(pid, name);
+            is_dead(pid).then_some(())
         });
+    }
+
+    /// Waits for the first commit that was decided at that time or later; gives how much later.
+    pub fn wait_for_commit_after(&mut self, since_ms: u64) -> u64 {
+        let dir = self.dir();
+        let later = |commit: &Commit| commit.time_ms.checked_sub(since_ms);
+        self.wait("a commit", || commits(&dir).iter().find_map(later))
+    }
+
+    /// Lets time pass where it is the time itself that is tested: how long somebody stands still, when the next one dies.
+    pub fn pass(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            self.tend();
+            std::thread::park_timeout(left.min(Duration::from_millis(50)));
+        }
     }
 
     /// Waits until so many steps are committed.
@@ -223,6 +266,11 @@ impl Drop for Fleet {
         }
         self.kill_all();
     }
+}
+
+fn is_dead(pid: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
 }
 
 /// The commits in a run's journal, also of a live one.

@@ -46,7 +46,9 @@ impl Trainer for HeldTrainer {
         self.inner.class()
     }
 
+    /// `initial@0`: built and compared, but without a state to work on.
     fn initial_state(&mut self) -> Result<StateDigest, TrainerError> {
+        self.points.reach("initial", 0);
         self.inner.initial_state()
     }
 
@@ -87,7 +89,8 @@ impl Trainer for HeldTrainer {
         self.inner.clear();
     }
 
-    /// `reduce@n`: in the all-reduce of step n, when this worker first asks for another one.
+    /// `sum@n`: this worker's part of step n is done. `reduce@n`: in the all-reduce of step n, when this worker first asks
+    /// for another one.
     fn reduce(
         &mut self,
         plan: &Plan,
@@ -95,6 +98,7 @@ impl Trainer for HeldTrainer {
         rendezvous: Arc<dyn Rendezvous>,
     ) -> Result<Shadow, TrainerError> {
         self.step = plan.step;
+        self.points.reach("sum", plan.step);
         let held = HeldRendezvous { inner: rendezvous, points: self.points.clone(), step: plan.step };
         self.inner.reduce(plan, membership, Arc::new(held))
     }
@@ -109,16 +113,23 @@ impl Trainer for HeldTrainer {
         self.inner.abort_handle()
     }
 
-    /// `evaluate@n`: while the trained model is scored on the state of step n.
     fn generate(&mut self, adapters: bool, work: &GenerateWork) -> Result<Vec<Continuation>, TrainerError> {
-        if adapters {
-            self.points.reach("evaluate", self.step);
-        }
+        self.evaluates(adapters);
         self.inner.generate(adapters, work)
     }
 
     fn holdout(&mut self, adapters: bool, work: &HoldoutWork) -> Result<MicrobatchStatistics, TrainerError> {
+        self.evaluates(adapters);
         self.inner.holdout(adapters, work)
+    }
+}
+
+impl HeldTrainer {
+    /// `evaluate@n`: while the trained model is scored, or its loss measured, on the state of step n.
+    fn evaluates(&self, adapters: bool) {
+        if adapters {
+            self.points.reach("evaluate", self.step);
+        }
     }
 }
 

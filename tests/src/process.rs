@@ -49,6 +49,15 @@ pub fn run_texts(name: &str, arguments: &[&str]) -> Output {
     run(name, &arguments.iter().map(OsStr::new).collect::<Vec<_>>())
 }
 
+/// The setting of a holdout of six problems, which it writes into a folder: the built-in one has 250, and scoring them would
+/// take far longer than a short run does.
+pub fn small_holdout(folder: &Path) -> String {
+    let path = folder.join("holdout.parquet").display().to_string();
+    let made = run_texts("datasets", &["synthesize", "--seed", "4242", "--count", "6", "--output", &path]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    format!("data.holdout={path}")
+}
+
 /// What a program wrote to stderr.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
