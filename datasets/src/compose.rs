@@ -5,19 +5,23 @@
 //! each step from its result (`24 * 2 = 48` for `48 / 2 = 24`). Every line is checked before it is written.
 
 mod given;
+mod listed;
 mod prose;
 mod words;
 
+use std::borrow::Cow;
 use std::cell::LazyCell;
-use std::collections::HashSet;
 
+use listed::Listed;
 pub use prose::{prose, reaches};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use words::Words;
 
-use crate::arithmetic::expression::{Expression, ExpressionError, Operator};
-use crate::arithmetic::{Exact, Stated, calculation, number};
-use crate::graph::steps::origins;
+use crate::arithmetic::calculation::{self, Room};
+use crate::arithmetic::expression::{Expression, ExpressionError, Operator, push_right};
+use crate::arithmetic::{Exact, Stated, number};
+use crate::graph::steps::origin;
 use crate::scores::derivation::Givens;
 use crate::trajectory::Trajectory;
 
@@ -66,9 +70,9 @@ pub enum ComposeError {
 }
 
 /// One line of EXECUTE.
-struct Step {
+struct Step<'a> {
     /// With an operator.
-    expression: Expression,
+    expression: Cow<'a, Expression>,
     value: Exact,
 }
 
@@ -88,36 +92,82 @@ pub fn compose(problem: &Problem<'_>, calculations: &[Stated]) -> Result<Traject
         return Err(ComposeError::TooLong(steps.len()));
     }
     let words = Words::of(problem.language);
-    let mut execute = Vec::new();
-    let mut verify = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        let line = readable(execute_line(step), problem.language)?;
-        execute.push(format!("{}. {line}", index + 1));
-        verify.push(format!("{}. {}", index + 1, undone(step, problem.language)?));
+    let mut execute = Numbered::with_capacity(steps.len());
+    let mut verify = Numbered::with_capacity(steps.len() + 2);
+    let mut pen = Pen::new(problem.language);
+    for step in &steps {
+        execute.push(|text| pen.made(text, step))?;
+        verify.push(|text| pen.undone(text, step))?;
     }
-    verify.push(words.undone().to_owned());
-    let understand = understand(problem, &steps, words);
-    let stages = [understand, plan(&steps, words), execute.join("\n"), verify.join("\n")];
+    let mut verify = verify.text;
+    verify.extend(["\n", words.undone()]);
+    let stages = [understand(problem, &steps, words), plan(&steps, words), execute.text, verify];
     Ok(trajectory(problem, stages, steps.len()))
 }
 
-/// The line as its language has it, if it is read back as a true calculation.
-fn readable(line: String, language: &str) -> Result<String, ComposeError> {
-    let line = Words::of(language).number(line);
-    let holds = calculation::find_in(&line, language).first().is_some_and(Stated::holds);
-    if holds { Ok(line) } else { Err(ComposeError::Unreadable(line)) }
+/// Lines `1. …`, `2. …`.
+struct Numbered {
+    text: String,
+    lines: usize,
 }
 
-/// VERIFY's line for a step.
-fn undone(step: &Step, language: &str) -> Result<String, ComposeError> {
-    readable(undo(&step.expression, &step.value)?, language)
+impl Numbered {
+    fn with_capacity(lines: usize) -> Self {
+        Numbered { text: String::with_capacity(28 * lines), lines: 0 }
+    }
+
+    /// One more line, of which `write` writes the text.
+    fn push<T>(&mut self, write: impl FnOnce(&mut String) -> T) -> T {
+        if self.lines > 0 {
+            self.text.push('\n');
+        }
+        self.lines += 1;
+        push_count(&mut self.text, self.lines);
+        self.text.push_str(". ");
+        write(&mut self.text)
+    }
+}
+
+fn push_count(text: &mut String, count: usize) {
+    text.push_str(itoa::Buffer::new().format(count));
+}
+
+/// Writes the calculations of steps as their language has them, each only if it is read back as a true one.
+struct Pen<'a> {
+    language: &'a str,
+    room: Room,
+}
+
+impl<'a> Pen<'a> {
+    fn new(language: &'a str) -> Self {
+        Pen { language, room: Room::default() }
+    }
+
+    /// EXECUTE's line for a step.
+    fn made(&mut self, text: &mut String, step: &Step) -> Result<(), ComposeError> {
+        let start = text.len();
+        push_equation(text, &step.expression, &step.value);
+        self.read_back(text, start)
+    }
+
+    /// VERIFY's line for a step.
+    fn undone(&mut self, text: &mut String, step: &Step) -> Result<(), ComposeError> {
+        let start = text.len();
+        push_undo(text, &step.expression, &step.value)?;
+        self.read_back(text, start)
+    }
+
+    fn read_back(&mut self, text: &mut String, start: usize) -> Result<(), ComposeError> {
+        Words::of(self.language).spell_numbers(text, start);
+        let line = &text[start..];
+        let holds = calculation::first_holds(line, self.language, &mut self.room);
+        if holds { Ok(()) } else { Err(ComposeError::Unreadable(line.to_owned())) }
+    }
 }
 
 fn trajectory(problem: &Problem<'_>, stages: [String; 4], steps: usize) -> Trajectory {
     let [understand, plan, execute, verify] = stages;
-    let mut meta = problem.meta.clone();
-    meta.insert("exact".to_owned(), problem.exact.into());
-    meta.insert("steps".to_owned(), steps.into());
+    let meta = Meta { source: problem.meta, exact: problem.exact, steps };
     Trajectory {
         id: problem.id.to_owned(),
         source: problem.source.to_owned(),
@@ -132,25 +182,44 @@ fn trajectory(problem: &Problem<'_>, stages: [String; 4], steps: usize) -> Traje
         corrective: false,
         planted: None,
         weights: None,
-        meta: Value::Object(meta).to_string(),
+        meta: serde_json::to_string(&meta).expect("names are texts"),
     }
 }
 
-/// A number is written as a decimal within six places, else as a fraction in brackets.
-pub(crate) fn write(value: &Exact) -> String {
-    let text = number::decimal(value);
-    if text.contains('/') { format!("({text})") } else { text }
+/// What the source says, then what was found.
+#[derive(Serialize)]
+struct Meta<'a> {
+    #[serde(flatten)]
+    source: &'a Map<String, Value>,
+    exact: bool,
+    steps: usize,
 }
 
-fn has_decimal(value: &Exact) -> bool {
-    !number::decimal(value).contains('/')
+/// A number is written as a decimal within six places, else as a fraction in brackets.
+fn push_number(text: &mut String, value: &Exact) {
+    let brackets = if number::is_fraction(value) { ["(", ")"] } else { ["", ""] };
+    text.push_str(brackets[0]);
+    number::push_decimal(text, value);
+    text.push_str(brackets[1]);
+}
+
+/// `expression = value`.
+pub(crate) fn push_equation(text: &mut String, expression: &Expression, value: &Exact) {
+    expression.push_text(text, &mut push_number);
+    text.push_str(" = ");
+    number::push_decimal(text, value);
 }
 
 /// Appends the steps of an expression and returns what stands for its value: a number.
-fn cut(expression: &Expression, steps: &mut Vec<Step>) -> Result<Expression, ComposeError> {
+fn cut<'a>(expression: &'a Expression, steps: &mut Vec<Step<'a>>) -> Result<Expression, ComposeError> {
     let Expression::Binary(operator, left, right) = expression else {
         return Ok(Expression::Number(expression.value()?));
     };
+    if matches!((&**left, &**right), (Expression::Number(_), Expression::Number(_))) {
+        let value = expression.value()?;
+        steps.push(Step { expression: Cow::Borrowed(expression), value: value.clone() });
+        return Ok(Expression::Number(value));
+    }
     let before = steps.len();
     let (mut left_part, mut right_part) = match power(expression) {
         Some((base, times)) => {
@@ -161,12 +230,13 @@ fn cut(expression: &Expression, steps: &mut Vec<Step>) -> Result<Expression, Com
         }
         None => (cut(left, steps)?, cut(right, steps)?),
     };
-    if !steps[before..].iter().all(|step| has_decimal(&step.value)) {
+    if !steps[before..].iter().all(|step| !number::is_fraction(&step.value)) {
         steps.truncate(before);
         (left_part, right_part) = (whole(left), whole(right));
     }
     let value = expression.value()?;
-    steps.push(Step { expression: Expression::binary(*operator, left_part, right_part), value: value.clone() });
+    let expression = Cow::Owned(Expression::binary(*operator, left_part, right_part));
+    steps.push(Step { expression, value: value.clone() });
     Ok(Expression::Number(value))
 }
 
@@ -189,67 +259,91 @@ fn whole(expression: &Expression) -> Expression {
     }
 }
 
-fn execute_line(step: &Step) -> String {
-    format!("{} = {}", step.expression.text(&mut write), number::decimal(&step.value))
-}
-
 /// The inverse operation on what an expression made. Where it is undefined (a product with zero) the sum with its sides
 /// exchanged; of a power all of its products.
-pub(crate) fn undo(expression: &Expression, made: &Exact) -> Result<String, ComposeError> {
+pub(crate) fn push_undo(text: &mut String, expression: &Expression, made: &Exact) -> Result<(), ComposeError> {
     if let Some((base, times)) = power(expression).filter(|_| !made.is_zero()) {
         let made = Expression::Number(made.clone());
         let undone = (1..times).fold(made, |rest, _| Expression::binary(Operator::Divide, rest, base.clone()));
-        return Ok(format!("{} = {}", undone.text(&mut write), number::decimal(&undone.value()?)));
+        push_equation(text, &undone, &undone.value()?);
+        return Ok(());
     }
     let Expression::Binary(operator, left, right) = expression else { return Err(ComposeError::Empty) };
     let (left, right) = (&left.value()?, &right.value()?);
-    let line = |operator: Operator, a: &Exact, b: &Exact| -> Result<String, ComposeError> {
-        let [first, second] = [a, b].map(|value| Expression::Number(value.clone()));
-        let inverse = Expression::binary(operator, first, second);
-        Ok(format!("{} = {}", inverse.text(&mut write), number::decimal(&inverse.value()?)))
+    let (inverse, a, b) = match operator {
+        Operator::Add => (Operator::Subtract, made, right),
+        Operator::Subtract => (Operator::Add, made, right),
+        Operator::Multiply if !right.is_zero() => (Operator::Divide, made, right),
+        Operator::Multiply => (Operator::Multiply, right, left),
+        Operator::Divide | Operator::FloorDivide => (Operator::Multiply, made, right),
     };
-    match operator {
-        Operator::Add => line(Operator::Subtract, made, right),
-        Operator::Subtract => line(Operator::Add, made, right),
-        Operator::Multiply if !right.is_zero() => line(Operator::Divide, made, right),
-        Operator::Multiply => line(Operator::Multiply, right, left),
-        Operator::Divide => line(Operator::Multiply, made, right),
-        Operator::FloorDivide => {
-            let rest = left - made * right;
-            let product_line = line(Operator::Multiply, made, right)?;
-            Ok(if rest.is_zero() { product_line } else { format!("{product_line}, {} remain", number::decimal(&rest)) })
-        }
+    let value = inverse.apply(a, b)?;
+    push_number(text, a);
+    text.extend([" ", inverse.sign(), " "]);
+    push_right(text, b, &mut push_number);
+    text.push_str(" = ");
+    number::push_decimal(text, &value);
+    if *operator == Operator::FloorDivide && value != *left {
+        text.push_str(", ");
+        number::push_decimal(text, &(left - value));
+        text.push_str(" remain");
     }
+    Ok(())
 }
 
 /// PLAN: each step in words, earlier results by their step's number, no results.
 fn plan(steps: &[Step], words: Words) -> String {
-    let line = |(index, step): (usize, &Step)| {
-        let whole = &step.expression;
-        let results: Vec<&Exact> = steps[..index].iter().map(|earlier| &earlier.value).collect();
+    let mut plan = Numbered::with_capacity(steps.len());
+    let mut results: Vec<&Exact> = Vec::with_capacity(steps.len());
+    for step in steps {
+        let whole = &*step.expression;
         let power = power(whole);
-        let mut origins = origins(&power.map_or(whole, |(base, _)| base).numbers(), &results).into_iter();
-        let mut name = |value: &Exact| match origins.next().flatten() {
-            Some(earlier) => words.step(earlier + 1),
-            None => words.number(write(value)),
+        let numbers = power.map_or(whole, |(base, _)| base).numbers();
+        // A part of the expression with the place of its first number.
+        let push_part = |text: &mut String, part: &Expression, first: usize| {
+            let mut places = first..;
+            part.push_text(text, &mut |text, value| {
+                let earlier = places.next().and_then(|at| origin(&numbers, at, &results));
+                match earlier {
+                    Some(earlier) => {
+                        text.push_str(words.step());
+                        push_count(text, earlier + 1);
+                    }
+                    None => words.push_number(text, value),
+                }
+            });
         };
-        if let Some((base, times)) = power {
-            return format!("{}. {}.", index + 1, words.power(&in_brackets(base, &mut name), times));
-        }
-        match whole {
-            Expression::Binary(operator, left, right) if whole.operators() == 1 => {
-                let (left, right) = (left.text(&mut name), right.text(&mut name));
-                format!("{}. {}.", index + 1, words.operation(*operator, &left, &right))
+        plan.push(|text| match (power, whole) {
+            (Some((base, times)), _) => {
+                let [before, between] = words.power();
+                let brackets = if base.operators() > 0 { ["(", ")"] } else { ["", ""] };
+                text.extend([before, brackets[0]]);
+                push_part(text, base, 0);
+                text.extend([brackets[1], between]);
+                push_count(text, times);
             }
-            _ => format!("{}. {}.", index + 1, words.calculate(&whole.text(&mut name))),
-        }
-    };
-    steps.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn in_brackets(base: &Expression, name: &mut impl FnMut(&Exact) -> String) -> String {
-    let text = base.text(name);
-    if base.operators() > 0 { format!("({text})") } else { text }
+            // Each side has one number.
+            (None, Expression::Binary(operator, left, right)) if whole.operators() == 1 => {
+                let ([before, between, after], left_first) = words.operation(*operator);
+                let mut sides = [(left, 0), (right, 1)];
+                if !left_first {
+                    sides.reverse();
+                }
+                text.push_str(before);
+                push_part(text, sides[0].0, sides[0].1);
+                text.push_str(between);
+                push_part(text, sides[1].0, sides[1].1);
+                text.push_str(after);
+            }
+            _ => {
+                text.push_str(words.calculate());
+                push_part(text, whole, 0);
+            }
+        });
+        plan.text.push('.');
+        results.push(&step.value);
+    }
+    plan.text
 }
 
 /// UNDERSTAND: the quantities of the question in its order, then the other numbers used that no step makes, and the goal.
@@ -257,41 +351,42 @@ fn understand(problem: &Problem<'_>, steps: &[Step], words: Words) -> String {
     let asked = given::without_drawings_and_options(problem.question);
     let quantities = given::quantities(&asked, problem.language);
     let givens = LazyCell::new(|| Givens::of_question(&asked));
-    let text = |value: &Exact| words.number(number::decimal(value));
-    let (mut stated, mut known): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
-    let mut listed = HashSet::new();
-    for quantity in &quantities {
-        let text = words.number(quantity.text());
-        if listed.insert(text.clone()) {
-            stated.push(text);
+    let (mut stated, mut known) = (Listed::new(words.separator()), Listed::new(words.separator()));
+    let mut text = String::new();
+    let mut push = |list: &mut Listed, other: &Listed, write: &dyn Fn(&mut String)| {
+        text.clear();
+        write(&mut text);
+        words.spell_numbers(&mut text, 0);
+        if !other.holds(&text) {
+            list.add(&text);
         }
+    };
+    for quantity in &quantities {
+        push(&mut stated, &known, &|text| quantity.push_text(text));
     }
     for (index, step) in steps.iter().enumerate() {
-        for value in step.expression.numbers() {
+        step.expression.each_number(&mut |value| {
             let made = || steps[..index].iter().any(|earlier| earlier.value == *value);
             if quantities.iter().any(|quantity| quantity.is_used_as(value)) || !givens.holds(value) && made() {
-                continue;
+                return;
             }
-            let list = if givens.holds(value) { &mut stated } else { &mut known };
-            let text = text(value);
-            if listed.insert(text.clone()) {
-                list.push(text);
-            }
+            let (list, other) = if givens.holds(value) { (&mut stated, &known) } else { (&mut known, &stated) };
+            push(list, other, &|text| number::push_decimal(text, value));
+        });
+    }
+    let mut lines = String::with_capacity(stated.text.len() + known.text.len() + 160);
+    for (name, list) in [(words.given(), &stated), (words.also_used(), &known)] {
+        if !list.text.is_empty() {
+            lines.extend([name, ": ", &list.text, ".\n"]);
         }
     }
-    let mut lines = Vec::new();
-    if !stated.is_empty() {
-        lines.push(format!("{}: {}.", words.given(), stated.join(words.separator())));
-    }
-    if !known.is_empty() {
-        lines.push(format!("{}: {}.", words.also_used(), known.join(words.separator())));
-    }
-    lines.push(format!("{}: {}", words.goal(), goal(&asked)));
-    lines.join("\n")
+    lines.extend([words.goal(), ": "]);
+    push_goal(&mut lines, &asked);
+    lines
 }
 
 /// The last sentence that asks, else the last one, on one line.
-fn goal(asked: &str) -> String {
+fn push_goal(line: &mut String, asked: &str) {
     let mut last = "";
     let mut end = asked.len();
     for (at, mark) in asked.rmatch_indices(['.', '?', '!']).chain([(0, "")]) {
@@ -313,14 +408,12 @@ fn goal(asked: &str) -> String {
             last = sentence;
         }
     }
-    let mut line = String::with_capacity(last.len());
-    for word in last.split_whitespace() {
-        if !line.is_empty() {
+    for (index, word) in last.split_whitespace().enumerate() {
+        if index > 0 {
             line.push(' ');
         }
         line.push_str(word);
     }
-    line
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod graph;
 #[cfg(feature = "network")]
 pub mod network;
+mod nfc;
 pub mod parquet;
 pub mod plant;
 pub mod prompt;

@@ -109,6 +109,10 @@ pub struct Trajectory {
     pub meta: String,
 }
 
+/// What begins every tag.
+const TAG: &str = "####";
+/// Ends VERIFY.
+const ANSWER: &str = "\n\nFinal Answer: ";
 /// What a canonical text has around its pieces is no longer.
 const FRAME: usize = 160;
 
@@ -153,12 +157,30 @@ impl Trajectory {
             text.push_str(self.stage(stage));
             text.push_str("\n\n");
         }
-        text.push_str("Final Answer: ");
+        text.push_str(ANSWER.trim_start());
         text.push_str(&self.answer);
         let end = text.len();
         let stages = [starts[0]..starts[1], starts[1]..starts[2], starts[2]..starts[3], starts[3]..end];
         Canonical { text, stages }
     }
+
+    /// Whether [`read`] gives the stages back from the canonical text.
+    ///
+    /// Where no piece holds `####` the tags in that text are its own four, and only VERIFY could end too early: the text
+    /// need not be written.
+    pub fn is_read_back(&self) -> bool {
+        let pieces = [&self.question, &self.understand, &self.plan, &self.execute, &self.verify, &self.answer];
+        if pieces.iter().any(|piece| holds(piece, TAG, 0)) {
+            return read(&self.canonical().text).is_some_and(|parts| parts.is_of(self));
+        }
+        !holds(&self.verify, ANSWER, "\n\n".len())
+    }
+}
+
+/// Whether a text holds another one, of which the byte at `rare` seldom stands in texts.
+fn holds(text: &str, what: &str, rare: usize) -> bool {
+    let (text, what) = (text.as_bytes(), what.as_bytes());
+    memchr::memchr_iter(what[rare], text).any(|at| at >= rare && text[at - rare..].starts_with(what))
 }
 
 /// The pieces of a canonical text.
@@ -195,7 +217,7 @@ pub fn read(text: &str) -> Option<Parts<'_>> {
         };
         (pieces[stage.index()], rest) = rest.split_once(opening)?;
     }
-    let (verify, answer) = rest.split_once("\n\nFinal Answer: ")?;
+    let (verify, answer) = rest.split_once(ANSWER)?;
     pieces[4] = verify;
     let is_tag = |line: &str| {
         let line = line.trim();
@@ -210,6 +232,8 @@ pub fn read(text: &str) -> Option<Parts<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::synthesize::{STEPS, synthesize};
 
@@ -218,6 +242,18 @@ mod tests {
         for index in 0..200 {
             let trajectory = Trajectory { question: format!("Số 🍎 {index}?"), ..synthesize(4, index, STEPS) };
             assert!(read(&trajectory.canonical().text).unwrap().is_of(&trajectory));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_back_is_known_without_reading(
+            pieces in prop::array::uniform6("(a|#|####|\n|\n\n| |Final Answer: |Solution:|#### (UNDERSTAND|PLAN|VERIFY) ####){0,6}")
+        ) {
+            let [question, understand, plan, execute, verify, answer] = pieces;
+            let made = Trajectory { question, understand, plan, execute, verify, answer, ..synthesize(4, 0, STEPS) };
+            let text = made.canonical().text;
+            prop_assert_eq!(made.is_read_back(), read(&text).is_some_and(|parts| parts.is_of(&made)), "{}", text);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::exact::Exact;
-use super::expression::{Expression, Placed, Token, tokens};
+use super::expression::{Evaluated, Expression, Made, Placed, Token, read, tokens};
 use super::plain::{self, Plain};
 
 /// No more calculations are taken from one text.
@@ -42,26 +42,40 @@ pub fn find(text: &str) -> Vec<Stated> {
 /// is left out.
 pub fn find_in(text: &str, language: &str) -> Vec<Stated> {
     let plain = Plain::of(text, language);
-    let mut found = find_plain(&plain.text);
-    for stated in &mut found {
-        stated.range = plain.source_range(stated.range.clone());
-    }
+    let mut found = Vec::new();
+    each_in(&plain.text, &mut Room::default(), &mut |expression, value, range| {
+        found.push(Stated { expression, value, range: plain.source_range(range) });
+        found.len() < CALCULATIONS_MAX
+    });
     found
 }
 
-fn find_plain(text: &str) -> Vec<Stated> {
-    let mut found = Vec::new();
+/// Room for the tokens of a line, left and right of an `=`, to be used again for the next line.
+#[derive(Default)]
+pub(crate) struct Room([Vec<Placed>; 2]);
+
+/// Whether the first calculation of a text is true. No tree is built for it.
+pub(crate) fn first_holds(text: &str, language: &str, room: &mut Room) -> bool {
+    let mut holds = false;
+    each_in(&Plain::of(text, language).text, room, &mut |expression: Evaluated, value, _| {
+        holds = expression.value().as_ref() == Ok(&value);
+        false
+    });
+    holds
+}
+
+/// Hands on what is calculated, its stated value and where it stands, until `take` wants no more.
+fn each_in<E: Made>(text: &str, room: &mut Room, take: &mut impl FnMut(E, Exact, Range<usize>) -> bool) {
     let mut start = 0;
     for line in text.split('\n') {
-        let skipped = list_mark(line);
-        find_in_line(&line[skipped..], start + skipped, &mut found);
-        start += line.len() + 1;
-        if found.len() >= CALCULATIONS_MAX {
-            found.truncate(CALCULATIONS_MAX);
-            break;
+        if memchr::memchr(b'=', line.as_bytes()).is_some() {
+            let skipped = list_mark(line);
+            if !each_in_line(&line[skipped..], start + skipped, room, take) {
+                break;
+            }
         }
+        start += line.len() + 1;
     }
-    found
 }
 
 fn list_mark(line: &str) -> usize {
@@ -76,24 +90,52 @@ fn list_mark(line: &str) -> usize {
     if rest[mark..].starts_with(char::is_whitespace) { indent + mark } else { indent }
 }
 
-fn find_in_line(line: &str, offset: usize, found: &mut Vec<Stated>) {
-    let equals: Vec<usize> = line.match_indices('=').map(|(at, _)| at).collect();
-    for (index, &at) in equals.iter().enumerate().take(CALCULATIONS_MAX) {
-        let from = if index == 0 { 0 } else { equals[index - 1] + 1 };
-        let to = equals.get(index + 1).copied().unwrap_or(line.len());
-        let (left_tokens, right_tokens) = (tokens(&line[from..at]), tokens(&line[at + 1..to]));
-        let Some((expression, left)) = ending(&left_tokens, at - from) else { continue };
-        let Some((right, first, end)) = beginning(&right_tokens) else { continue };
-        if goes_on_before(&line[from..from + left], &line[from + left..]) || goes_on_after(&line[at + 1 + end..]) {
-            continue;
+/// False if no more are wanted. The tokens right of one `=` are those left of the next.
+fn each_in_line<E: Made>(
+    line: &str,
+    offset: usize,
+    Room([left_tokens, right_tokens]): &mut Room,
+    take: &mut impl FnMut(E, Exact, Range<usize>) -> bool,
+) -> bool {
+    let next_equals = |from: usize| memchr::memchr(b'=', &line.as_bytes()[from..]).map(|at| from + at);
+    let (mut from, mut next) = (0, next_equals(0));
+    tokens(&line[..next.unwrap_or(0)], left_tokens);
+    for _ in 0..CALCULATIONS_MAX {
+        let Some(at) = next else { break };
+        next = next_equals(at + 1);
+        let to = next.unwrap_or(line.len());
+        tokens(&line[at + 1..to], right_tokens);
+        if let Some((expression, value, left, end)) =
+            around_equals(&line[from..at], &line[at + 1..], left_tokens, right_tokens)
+            && !take(expression, value, offset + from + left..offset + at + 1 + end)
+        {
+            return false;
         }
-        let Ok(makes) = right.value() else { continue };
-        let value = match first {
-            Some(first) if first != makes && expression.value().as_ref() == Ok(&first) => first,
-            _ => makes,
-        };
-        found.push(Stated { expression, value, range: offset + from + left..offset + at + 1 + end });
+        from = at + 1;
+        std::mem::swap(left_tokens, right_tokens);
     }
+    true
+}
+
+/// What is calculated left of an `=`, the value right of it, the first byte on the left and the byte after the last on the
+/// right.
+fn around_equals<E: Made>(
+    left: &str,
+    right: &str,
+    left_tokens: &[Placed],
+    right_tokens: &[Placed],
+) -> Option<(E, Exact, usize, usize)> {
+    let (expression, start): (E, _) = ending(left_tokens, left.len())?;
+    let (makes, first, end) = beginning(right_tokens)?;
+    if goes_on_before(&left[..start], &left[start..]) || goes_on_after(&right[end..]) {
+        return None;
+    }
+    let makes = makes.value().ok()?;
+    let value = match first {
+        Some(first) if *first != makes && expression.value().as_ref() == Ok(first) => first.clone(),
+        _ => makes,
+    };
+    Some((expression, value, start, end))
 }
 
 /// Whether an expression is joined to a variable, a function or a bracket in front of it.
@@ -122,22 +164,22 @@ fn goes_on_after(after: &str) -> bool {
 }
 
 /// The longest expression with an operator that ends where the tokens end, and its first byte.
-fn ending(tokens: &[Placed], end: usize) -> Option<(Expression, usize)> {
+fn ending<E: Made>(tokens: &[Placed], end: usize) -> Option<(E, usize)> {
     let other = tokens.iter().rposition(|(token, ..)| *token == Token::Other).map_or(0, |at| at + 1);
     let first = other.max(tokens.len().saturating_sub(60));
     (first..tokens.len()).find_map(|from| {
-        let expression = Expression::of_tokens(&tokens[from..], end).ok()?;
+        let expression: E = read(&tokens[from..], end).ok()?;
         (expression.operators() > 0).then(|| (expression, tokens[from].1))
     })
 }
 
 /// The longest expression that begins where the tokens begin, its first number, and the byte after it.
-fn beginning(tokens: &[Placed]) -> Option<(Expression, Option<Exact>, usize)> {
+fn beginning(tokens: &[Placed]) -> Option<(Evaluated, Option<&Exact>, usize)> {
     let other = tokens.iter().position(|(token, ..)| *token == Token::Other).unwrap_or(tokens.len()).min(60);
     (1..=other).rev().find_map(|to| {
-        let expression = Expression::of_tokens(&tokens[..to], 0).ok()?;
+        let expression = read(&tokens[..to], 0).ok()?;
         let first = match &tokens[0].0 {
-            Token::Number(first) => Some(first.clone()),
+            Token::Number(first) => Some(first),
             _ => None,
         };
         Some((expression, first, tokens[to - 1].2))

@@ -59,12 +59,28 @@ impl Exact {
     /// The operands of one operation on 64-bit numbers never leave 128 bits.
     fn reduced(numerator: i128, denominator: i128) -> Self {
         assert!(denominator != 0, "division by zero");
+        if let (Ok(numerator), Ok(denominator)) = (i64::try_from(numerator), i64::try_from(denominator))
+            && let Some(small) = Self::reduced_small(numerator, denominator)
+        {
+            return small;
+        }
         let divisor = if denominator == 1 { 1 } else { numerator.gcd(&denominator) * denominator.signum() };
         let (numerator, denominator) = (numerator / divisor, denominator / divisor);
         match (i64::try_from(numerator), i64::try_from(denominator)) {
             (Ok(numerator), Ok(denominator)) => Exact(Small(numerator, denominator)),
             _ => Exact(Large(Box::new(BigRational::new_raw(numerator.into(), denominator.into())))),
         }
+    }
+
+    /// The same where everything stays in 64 bits, as nearly always.
+    fn reduced_small(numerator: i64, denominator: i64) -> Option<Self> {
+        if denominator == 1 {
+            return Some(Exact(Small(numerator, 1)));
+        }
+        let (over, under) = (numerator.unsigned_abs(), denominator.unsigned_abs());
+        let divisor = over.gcd(&under);
+        let (over, under) = (i64::try_from(over / divisor).ok()?, i64::try_from(under / divisor).ok()?);
+        Some(Exact(Small(if (numerator < 0) == (denominator < 0) { over } else { -over }, under)))
     }
 
     fn large(&self) -> Cow<'_, BigRational> {

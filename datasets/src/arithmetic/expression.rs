@@ -108,9 +108,10 @@ pub(super) enum Token {
 /// A token with its byte range.
 pub(super) type Placed = (Token, usize, usize);
 
-/// Cuts a text into tokens; white space and currency signs stand between them, any other character is `Other`.
-pub(super) fn tokens(text: &str) -> Vec<Placed> {
-    let mut found: Vec<Placed> = Vec::with_capacity(8);
+/// Cuts a text into tokens, put in place of those that `found` holds; white space and currency signs stand between them,
+/// any other character is `Other`.
+pub(super) fn tokens(text: &str, found: &mut Vec<Placed>) {
+    found.clear();
     let mut at = 0;
     while let Some(character) = text.get(at..).and_then(|rest| rest.chars().next()) {
         let rest = &text[at..];
@@ -139,28 +140,124 @@ pub(super) fn tokens(text: &str) -> Vec<Placed> {
         found.push((token, at, at + length));
         at += length;
     }
-    found
+}
+
+/// What a reader of expressions makes: the tree, or no more than its value.
+pub(super) trait Made: Sized {
+    fn number(value: Exact) -> Self;
+    fn negated(self) -> Self;
+    /// A percent sign after it.
+    fn hundredth(self) -> Self;
+    fn binary(operator: Operator, left: Self, right: Self) -> Self;
+    fn value(&self) -> Result<Exact, ExpressionError>;
+    fn operators(&self) -> usize;
+}
+
+impl Made for Expression {
+    fn number(value: Exact) -> Self {
+        Expression::Number(value)
+    }
+
+    fn negated(self) -> Self {
+        match self {
+            Expression::Number(value) => Expression::Number(-value),
+            inner => Expression::Negate(Box::new(inner)),
+        }
+    }
+
+    fn hundredth(self) -> Self {
+        match self {
+            Expression::Number(value) => Expression::Number(value / number::hundred()),
+            inner => Expression::binary(Operator::Divide, inner, Expression::Number(number::hundred())),
+        }
+    }
+
+    fn binary(operator: Operator, left: Self, right: Self) -> Self {
+        Expression::binary(operator, left, right)
+    }
+
+    fn value(&self) -> Result<Exact, ExpressionError> {
+        Expression::value(self)
+    }
+
+    fn operators(&self) -> usize {
+        Expression::operators(self)
+    }
+}
+
+/// An expression's value, worked out while it is read, and how many operators it has.
+pub(super) struct Evaluated(Result<Exact, ExpressionError>, usize);
+
+impl Made for Evaluated {
+    fn number(value: Exact) -> Self {
+        Evaluated(Ok(value), 0)
+    }
+
+    fn negated(self) -> Self {
+        Evaluated(self.0.map(|value| -value), self.1)
+    }
+
+    fn hundredth(self) -> Self {
+        match self {
+            Evaluated(Ok(value), 0) => Evaluated(Ok(value / number::hundred()), 0),
+            inner => Self::binary(Operator::Divide, inner, Self::number(number::hundred())),
+        }
+    }
+
+    fn binary(operator: Operator, left: Self, right: Self) -> Self {
+        let value = left.0.and_then(|left| operator.apply(&left, &right.0?));
+        Evaluated(value, left.1 + right.1 + 1)
+    }
+
+    fn value(&self) -> Result<Exact, ExpressionError> {
+        self.0.clone()
+    }
+
+    fn operators(&self) -> usize {
+        self.1
+    }
+}
+
+/// Reads one text after the other.
+#[derive(Default)]
+pub(crate) struct Reader {
+    tokens: Vec<Placed>,
+}
+
+impl Reader {
+    /// The whole text as an expression.
+    pub(crate) fn expression(&mut self, text: &str) -> Result<Expression, ExpressionError> {
+        tokens(text, &mut self.tokens);
+        read(&self.tokens, text.len())
+    }
+
+    /// The value of the whole text.
+    pub(crate) fn value(&mut self, text: &str) -> Result<Exact, ExpressionError> {
+        tokens(text, &mut self.tokens);
+        read(&self.tokens, text.len()).and_then(|Evaluated(value, _)| value)
+    }
+}
+
+/// Reads tokens, all of them; `end` is where an error stands that wants one more.
+pub(super) fn read<E: Made>(tokens: &[Placed], end: usize) -> Result<E, ExpressionError> {
+    if tokens.len() > TOKENS_MAX {
+        return Err(ExpressionError::TooComplex);
+    }
+    if let Some((_, at, _)) = tokens.iter().find(|(token, ..)| *token == Token::Other) {
+        return Err(ExpressionError::Character(*at));
+    }
+    let mut parser = Parser { tokens, next: 0, end };
+    let made = parser.binary(0, 0)?;
+    match parser.peek() {
+        None => Ok(made),
+        Some(_) => Err(ExpressionError::Operator(parser.at())),
+    }
 }
 
 impl Expression {
     /// Reads a whole text.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
-        Self::of_tokens(&tokens(text), text.len())
-    }
-
-    pub(super) fn of_tokens(tokens: &[Placed], end: usize) -> Result<Self, ExpressionError> {
-        if tokens.len() > TOKENS_MAX {
-            return Err(ExpressionError::TooComplex);
-        }
-        if let Some((_, at, _)) = tokens.iter().find(|(token, ..)| *token == Token::Other) {
-            return Err(ExpressionError::Character(*at));
-        }
-        let mut parser = Parser { tokens, next: 0, end };
-        let expression = parser.binary(0, 0)?;
-        match parser.peek() {
-            None => Ok(expression),
-            Some(_) => Err(ExpressionError::Operator(parser.at())),
-        }
+        Reader::default().expression(text)
     }
 
     /// The exact value.
@@ -184,17 +281,18 @@ impl Expression {
     /// The numbers in it, from left to right.
     pub fn numbers(&self) -> Vec<&Exact> {
         let mut numbers = Vec::with_capacity(2);
-        self.push_numbers(&mut numbers);
+        self.each_number(&mut |number| numbers.push(number));
         numbers
     }
 
-    fn push_numbers<'a>(&'a self, numbers: &mut Vec<&'a Exact>) {
+    /// Hands each number in it on, from left to right.
+    pub fn each_number<'a>(&'a self, take: &mut impl FnMut(&'a Exact)) {
         match self {
-            Expression::Number(number) => numbers.push(number),
-            Expression::Negate(inner) => inner.push_numbers(numbers),
+            Expression::Number(number) => take(number),
+            Expression::Negate(inner) => inner.each_number(take),
             Expression::Binary(_, left, right) => {
-                left.push_numbers(numbers);
-                right.push_numbers(numbers);
+                left.each_number(take);
+                right.each_number(take);
             }
         }
     }
@@ -219,13 +317,14 @@ impl Expression {
     /// Writes it with `write` for each number and as few brackets as its meaning allows.
     pub fn text(&self, write: &mut impl FnMut(&Exact) -> String) -> String {
         let mut text = String::with_capacity(24);
-        self.push_text(&mut text, write);
+        self.push_text(&mut text, &mut |text, number| text.push_str(&write(number)));
         text
     }
 
-    fn push_text(&self, text: &mut String, write: &mut impl FnMut(&Exact) -> String) {
+    /// The same, appended to a text, as `write` appends a number.
+    pub fn push_text(&self, text: &mut String, write: &mut impl FnMut(&mut String, &Exact)) {
         match self {
-            Expression::Number(number) => text.push_str(&write(number)),
+            Expression::Number(number) => write(text, number),
             Expression::Negate(inner) => {
                 text.push('-');
                 inner.push_side(text, write, !matches!(**inner, Expression::Number(_)));
@@ -235,11 +334,7 @@ impl Expression {
                 left.push_side(text, write, weak(left));
                 text.extend([" ", operator.sign(), " "]);
                 match &**right {
-                    Expression::Number(number) => {
-                        let number = write(number);
-                        let negative = number.starts_with('-');
-                        text.extend([if negative { "(" } else { "" }, &number, if negative { ")" } else { "" }]);
-                    }
+                    Expression::Number(number) => push_right(text, number, write),
                     Expression::Negate(_) => right.push_side(text, write, true),
                     Expression::Binary(inner, ..) => {
                         let associative = inner == operator && matches!(operator, Operator::Add | Operator::Multiply);
@@ -251,7 +346,7 @@ impl Expression {
         }
     }
 
-    fn push_side(&self, text: &mut String, write: &mut impl FnMut(&Exact) -> String, bracket: bool) {
+    fn push_side(&self, text: &mut String, write: &mut impl FnMut(&mut String, &Exact), bracket: bool) {
         if bracket {
             text.push('(');
         }
@@ -259,6 +354,16 @@ impl Expression {
         if bracket {
             text.push(')');
         }
+    }
+}
+
+/// A number at the right of an operator: in brackets if it begins with a minus.
+pub(crate) fn push_right(text: &mut String, number: &Exact, write: &mut impl FnMut(&mut String, &Exact)) {
+    let start = text.len();
+    write(text, number);
+    if text[start..].starts_with('-') {
+        text.insert(start, '(');
+        text.push(')');
     }
 }
 
@@ -277,8 +382,8 @@ impl Parser<'_> {
         self.tokens.get(self.next).map_or(self.end, |(_, start, _)| *start)
     }
 
-    fn binary(&mut self, strength_min: u8, depth: usize) -> Result<Expression, ExpressionError> {
-        let mut left = self.operand(depth)?;
+    fn binary<E: Made>(&mut self, strength_min: u8, depth: usize) -> Result<E, ExpressionError> {
+        let mut left: E = self.operand(depth)?;
         while let Some(Token::Operator(operator)) = self.peek() {
             let operator = *operator;
             if operator.strength() <= strength_min {
@@ -286,27 +391,22 @@ impl Parser<'_> {
             }
             self.next += 1;
             let right = self.binary(operator.strength(), depth + 1)?;
-            left = Expression::Binary(operator, Box::new(left), Box::new(right));
+            left = E::binary(operator, left, right);
         }
         Ok(left)
     }
 
-    fn operand(&mut self, depth: usize) -> Result<Expression, ExpressionError> {
+    fn operand<E: Made>(&mut self, depth: usize) -> Result<E, ExpressionError> {
         if depth > DEPTH_MAX {
             return Err(ExpressionError::TooComplex);
         }
         let at = self.at();
-        let token = self.peek().cloned();
+        let token = self.tokens.get(self.next).map(|(token, ..)| token);
         self.next += 1;
         let operand = match token {
-            Some(Token::Number(value)) => Expression::Number(value),
+            Some(Token::Number(value)) => E::number(value.clone()),
             Some(Token::Operator(Operator::Add)) => return self.operand(depth + 1),
-            Some(Token::Operator(Operator::Subtract)) => {
-                return Ok(match self.operand(depth + 1)? {
-                    Expression::Number(value) => Expression::Number(-value),
-                    inner => Expression::Negate(Box::new(inner)),
-                });
-            }
+            Some(Token::Operator(Operator::Subtract)) => return Ok(self.operand::<E>(depth + 1)?.negated()),
             Some(Token::Open) => {
                 let inner = self.binary(0, depth + 1)?;
                 if self.peek() != Some(&Token::Close) {
@@ -321,12 +421,7 @@ impl Parser<'_> {
             return Ok(operand);
         }
         self.next += 1;
-        Ok(match operand {
-            Expression::Number(value) => Expression::Number(value / number::hundred()),
-            inner => {
-                Expression::Binary(Operator::Divide, Box::new(inner), Box::new(Expression::Number(number::hundred())))
-            }
-        })
+        Ok(operand.hundredth())
     }
 }
 

@@ -8,6 +8,7 @@ pub mod exact;
 pub mod expression;
 pub mod number;
 pub mod plain;
+pub(crate) mod words;
 
 pub use calculation::Stated;
 pub use exact::Exact;

@@ -1,5 +1,7 @@
 //! Exact numbers as people write them.
 
+use std::fmt::Write;
+
 use num_bigint::BigInt;
 use num_traits::Signed;
 
@@ -78,18 +80,35 @@ pub fn exact(number: &Exact) -> String {
 
 /// Writes a number for people: a decimal where one is exact within six places, else a fraction.
 pub fn decimal(number: &Exact) -> String {
-    let Some((places, factor)) = places(number) else { return exact(number) };
-    if places == 0 {
-        return exact(number);
+    let mut text = String::with_capacity(8);
+    push_decimal(&mut text, number);
+    text
+}
+
+/// The same, appended to a text.
+pub fn push_decimal(text: &mut String, number: &Exact) {
+    if let Some((whole, 1)) = number.small() {
+        return text.push_str(itoa::Buffer::new().format(whole));
     }
+    let (places, factor) = match places(number) {
+        Some(decimal) if decimal.0 > 0 => decimal,
+        _ => return write!(text, "{number}").expect("a String takes all"),
+    };
     let digits = match number.small() {
         Some((numerator, _)) => (u128::from(numerator.unsigned_abs()) * u128::from(factor)).to_string(),
         None => (number.numer().abs() * factor).to_string(),
     };
-    let sign = if number.is_negative() { "-" } else { "" };
-    let digits = format!("{digits:0>width$}", width = places + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - places);
-    format!("{sign}{whole}.{fraction}")
+    if number.is_negative() {
+        text.push('-');
+    }
+    match digits.len().checked_sub(places).filter(|whole| *whole > 0) {
+        Some(whole) => text.extend([&digits[..whole], ".", &digits[whole..]]),
+        None => {
+            text.push_str("0.");
+            text.extend(std::iter::repeat_n('0', places - digits.len()));
+            text.push_str(&digits);
+        }
+    }
 }
 
 /// Whether [`decimal`] has to write it as `n/d`.

@@ -36,7 +36,10 @@ pub struct Plain<'a> {
 impl<'a> Plain<'a> {
     /// Of a text in a language (`en`, `vi`). A text without LaTeX stays as it is, borrowed, if it is not Vietnamese.
     pub fn of(source: &'a str, language: &str) -> Self {
-        let is_plain = language != "vi" && !source.bytes().any(|byte| matches!(byte, b'\\' | b'^' | b'_' | b'{'));
+        let bytes = source.as_bytes();
+        let holds_latex =
+            || memchr::memchr3(b'\\', b'^', b'_', bytes).is_some() || memchr::memchr(b'{', bytes).is_some();
+        let is_plain = language != "vi" && !holds_latex();
         if is_plain || source.len() > u32::MAX as usize {
             return Plain { text: Cow::Borrowed(source), places: Vec::new() };
         }

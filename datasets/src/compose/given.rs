@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::arithmetic::plain::Plain;
-use crate::arithmetic::{Exact, number};
-use crate::scores::derivation;
+use crate::arithmetic::{Exact, number, words};
 
 /// A number that the question states.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +24,18 @@ impl Quantity {
         self.value == *value || is_part || self.percent && self.value == value * number::hundred()
     }
 
-    /// As UNDERSTAND lists it.
-    pub(super) fn text(&self) -> String {
-        let percent = if self.percent { "%" } else { "" };
+    /// Writes it as UNDERSTAND lists it.
+    pub(super) fn push_text(&self, text: &mut String) {
         match &self.parts {
-            Some((over, under)) => format!("{}/{}{percent}", number::decimal(over), number::decimal(under)),
-            None => number::decimal(&self.value) + percent,
+            Some((over, under)) => {
+                number::push_decimal(text, over);
+                text.push('/');
+                number::push_decimal(text, under);
+            }
+            None => number::push_decimal(text, &self.value),
+        }
+        if self.percent {
+            text.push('%');
         }
     }
 }
@@ -53,17 +58,23 @@ pub(super) fn quantities(asked: &str, language: &str) -> Vec<Quantity> {
     let text = plain.text.as_ref();
     let mut terms: Vec<Term> = Vec::new();
     let mut at = 0;
-    while let Some(character) = text[at..].chars().next() {
+    while let Some(byte) = text.as_bytes().get(at) {
+        let may_begin = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'(' | 0x80..);
+        if !may_begin {
+            at += 1;
+            continue;
+        }
         let rest = &text[at..];
-        let (term, length) = if let Some((value, parts, length)) = written_number(rest, text[..at].ends_with('/')) {
+        let letters = words::letters(rest);
+        let written = if letters > 0 { None } else { written_number(rest, text[..at].ends_with('/')) };
+        let (term, length) = if let Some((value, parts, length)) = written {
             let (value, parts) = if is_below_zero(&text[..at]) { (-value, None) } else { (value, parts) };
             (Some(Term { value, parts, is_word: false, range: at..at + length }), length)
-        } else if character.is_alphabetic() {
-            let length = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
-            let term = |value: Exact| Term { parts: parts(&value), value, is_word: true, range: at..at + length };
-            (word(&rest[..length]).map(term), length)
+        } else if letters > 0 {
+            let term = |value: Exact| Term { parts: parts(&value), value, is_word: true, range: at..at + letters };
+            (word(&rest[..letters]).map(term), letters)
         } else {
-            (None, character.len_utf8())
+            (None, rest.chars().next().map_or(1, char::len_utf8))
         };
         if let Some(term) = term {
             let joined = terms.last().and_then(|before| joined(before, &text[before.range.end..at], &term));
@@ -96,7 +107,10 @@ fn is_below_zero(before: &str) -> bool {
 
 /// The number that a word says; of the names of parts those up to a tenth.
 fn word(word: &str) -> Option<Exact> {
-    derivation::word(word).or_else(|| {
+    words::quantity(word).or_else(|| {
+        if !matches!(word.as_bytes(), [.., b'h' | b'H'] | [.., b'h' | b'H', b's']) {
+            return None;
+        }
         let names = ["fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
         let singular = word.strip_suffix('s').unwrap_or(word);
         let under = (4..).zip(names).find(|(_, name)| name.eq_ignore_ascii_case(singular))?.0;
@@ -116,14 +130,12 @@ type Written = (Exact, Option<(Exact, Exact)>, usize);
 /// length. With two strokes it is a date.
 fn written_number(text: &str, after_stroke: bool) -> Option<Written> {
     let scan = |text: &str| number::scan(text).filter(|(_, length)| *length > 0);
-    let quotient = |text: &str, marks: [&str; 3]| {
-        let (over, first) = scan(text.strip_prefix(marks[0])?)?;
-        let rest = text[marks[0].len() + first..].strip_prefix(marks[1])?;
+    let of_latex = |text: &str| {
+        let (over, first) = scan(text.strip_prefix("((")?)?;
+        let rest = text[2 + first..].strip_prefix(")/(")?;
         let (under, second) = scan(rest).filter(|(under, _)| !under.is_zero())?;
-        let length = marks.iter().map(|mark| mark.len()).sum::<usize>() + first + second;
-        rest[second..].starts_with(marks[2]).then(|| (&over / &under, Some((over, under)), length))
+        rest[second..].starts_with("))").then(|| (&over / &under, Some((over, under)), first + second + 7))
     };
-    let of_latex = |text: &str| quotient(text, ["((", ")/(", "))"]);
     let sign = |over: i64, under: i64, length: usize| {
         let value = Exact::ratio(over, under);
         Some((value.clone(), parts(&value), length))
@@ -147,10 +159,16 @@ fn written_number(text: &str, after_stroke: bool) -> Option<Written> {
             };
             of_latex(text).or_else(mixed)
         }
-        '0'..='9' | '.' => match quotient(text, ["", "/", ""]) {
-            Some(found) if !after_stroke && !text[found.2..].starts_with('/') => Some(found),
-            _ => scan(text).map(|(value, length)| (value, None, length)),
-        },
+        '0'..='9' | '.' => {
+            let (value, length) = scan(text)?;
+            let fraction = || {
+                let (under, second) = scan(text[length..].strip_prefix('/')?).filter(|(under, _)| !under.is_zero())?;
+                let length = length + 1 + second;
+                let is_date = after_stroke || text[length..].starts_with('/');
+                (!is_date).then(|| (&value / &under, Some((value.clone(), under)), length))
+            };
+            fraction().or(Some((value, None, length)))
+        }
         _ => None,
     }
 }
@@ -206,7 +224,12 @@ mod tests {
 
     fn listed(question: &str, language: &str) -> String {
         let asked = without_drawings_and_options(question);
-        quantities(&asked, language).iter().map(Quantity::text).collect::<Vec<_>>().join(" ")
+        let text = |quantity: &Quantity| {
+            let mut text = String::new();
+            quantity.push_text(&mut text);
+            text
+        };
+        quantities(&asked, language).iter().map(text).collect::<Vec<_>>().join(" ")
     }
 
     #[test]

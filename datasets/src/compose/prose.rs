@@ -5,7 +5,7 @@
 //! that nothing could be recomputed.
 
 use super::words::Words;
-use super::{ComposeError, Problem, STEPS_MAX, Step, cut, plan, trajectory, understand, undone};
+use super::{ComposeError, Pen, Problem, STEPS_MAX, Step, cut, plan, trajectory, understand};
 use crate::arithmetic::Stated;
 use crate::trajectory::Trajectory;
 
@@ -19,11 +19,15 @@ const TERM_MAX: usize = 60;
 pub fn prose(problem: &Problem<'_>, solution: &str, calculations: &[Stated]) -> Result<Trajectory, ComposeError> {
     let words = Words::of(problem.language);
     let mut steps: Vec<Step> = Vec::new();
-    let mut checks = Vec::new();
+    let (mut checks, mut pen) = (Vec::new(), Pen::new(problem.language));
     for stated in calculations.iter().filter(|stated| stated.holds()) {
         let mut of_one = Vec::new();
-        let lines = cut(&stated.expression, &mut of_one)
-            .and_then(|_| of_one.iter().map(|step| undone(step, problem.language)).collect::<Result<Vec<_>, _>>());
+        let undone = |step: &Step| {
+            let mut line = String::new();
+            pen.undone(&mut line, step).map(|()| line)
+        };
+        let lines =
+            cut(&stated.expression, &mut of_one).and_then(|_| of_one.iter().map(undone).collect::<Result<Vec<_>, _>>());
         // What cannot be written so that it is read back is not recomputed.
         let Ok(lines) = lines else { continue };
         if steps.len() + of_one.len() > STEPS_MAX {

@@ -1,6 +1,6 @@
 //! The words of composed stages, by language.
 
-use crate::arithmetic::Operator;
+use crate::arithmetic::{Exact, Operator};
 
 /// Languages that stages can be composed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,33 +36,37 @@ impl Words {
         self.choose(", ", "; ")
     }
 
-    pub(super) fn step(self, number: usize) -> String {
-        format!("{} {number}", self.choose("step", "bước"))
+    /// Before a step's number.
+    pub(super) fn step(self) -> &'static str {
+        self.choose("step ", "bước ")
     }
 
-    pub(super) fn calculate(self, what: &str) -> String {
-        format!("{} {what}", self.choose("Calculate", "Tính"))
+    /// Before a whole calculation.
+    pub(super) fn calculate(self) -> &'static str {
+        self.choose("Calculate ", "Tính ")
     }
 
-    pub(super) fn operation(self, operator: Operator, left: &str, right: &str) -> String {
+    /// What stands before, between and after the operands of an operation, and whether the left one comes first.
+    pub(super) fn operation(self, operator: Operator) -> ([&'static str; 3], bool) {
         match (self, operator) {
-            (Words::English, Operator::Add) => format!("Add {right} to {left}"),
-            (Words::English, Operator::Subtract) => format!("Subtract {right} from {left}"),
-            (Words::English, Operator::Multiply) => format!("Multiply {left} by {right}"),
-            (Words::English, Operator::Divide) => format!("Divide {left} by {right}"),
-            (Words::English, Operator::FloorDivide) => format!("Divide {left} by {right} and round down"),
-            (Words::Vietnamese, Operator::Add) => format!("Cộng {left} với {right}"),
-            (Words::Vietnamese, Operator::Subtract) => format!("Lấy {left} trừ {right}"),
-            (Words::Vietnamese, Operator::Multiply) => format!("Nhân {left} với {right}"),
-            (Words::Vietnamese, Operator::Divide) => format!("Chia {left} cho {right}"),
-            (Words::Vietnamese, Operator::FloorDivide) => format!("Chia {left} cho {right}, lấy phần nguyên"),
+            (Words::English, Operator::Add) => (["Add ", " to ", ""], false),
+            (Words::English, Operator::Subtract) => (["Subtract ", " from ", ""], false),
+            (Words::English, Operator::Multiply) => (["Multiply ", " by ", ""], true),
+            (Words::English, Operator::Divide) => (["Divide ", " by ", ""], true),
+            (Words::English, Operator::FloorDivide) => (["Divide ", " by ", " and round down"], true),
+            (Words::Vietnamese, Operator::Add) => (["Cộng ", " với ", ""], true),
+            (Words::Vietnamese, Operator::Subtract) => (["Lấy ", " trừ ", ""], true),
+            (Words::Vietnamese, Operator::Multiply) => (["Nhân ", " với ", ""], true),
+            (Words::Vietnamese, Operator::Divide) => (["Chia ", " cho ", ""], true),
+            (Words::Vietnamese, Operator::FloorDivide) => (["Chia ", " cho ", ", lấy phần nguyên"], true),
         }
     }
 
-    pub(super) fn power(self, base: &str, exponent: usize) -> String {
+    /// Before a base and between it and its exponent.
+    pub(super) fn power(self) -> [&'static str; 2] {
         match self {
-            Words::English => format!("Raise {base} to the power {exponent}"),
-            Words::Vietnamese => format!("Nâng {base} lên lũy thừa {exponent}"),
+            Words::English => ["Raise ", " to the power "],
+            Words::Vietnamese => ["Nâng ", " lên lũy thừa "],
         }
     }
 
@@ -89,8 +93,18 @@ impl Words {
         )
     }
 
-    /// A number as the language writes it.
-    pub(super) fn number(self, plain: String) -> String {
-        if self == Words::Vietnamese { plain.replace('.', ",") } else { plain }
+    /// Writes a number as the language does.
+    pub(super) fn push_number(self, text: &mut String, value: &Exact) {
+        let start = text.len();
+        super::push_number(text, value);
+        self.spell_numbers(text, start);
+    }
+
+    /// The numbers from byte `start` on as the language writes them.
+    pub(super) fn spell_numbers(self, text: &mut String, start: usize) {
+        if self == Words::Vietnamese && text[start..].contains('.') {
+            let numbers = text.split_off(start);
+            text.push_str(&numbers.replace('.', ","));
+        }
     }
 }

@@ -74,13 +74,16 @@ pub fn of_stated(stated: &[Stated]) -> Vec<Step> {
 /// them. A number that stands m times in the calculation comes from the latest m of them, in their order (`12 + 12` after
 /// two steps that made 12 adds the one to the other), and from the latest again where there are fewer.
 pub fn origins(numbers: &[&Exact], results: &[&Exact]) -> Vec<Option<usize>> {
-    let origin = |(at, number): (usize, &&Exact)| {
-        let later = numbers[at + 1..].iter().filter(|other| *other == number).count();
-        let mut equal = results.iter().enumerate().rev().filter(|(_, result)| *result == number).map(|(step, _)| step);
-        let latest = equal.next()?;
-        Some(equal.take(later).last().filter(|_| later > 0).unwrap_or(latest))
-    };
-    numbers.iter().enumerate().map(origin).collect()
+    (0..numbers.len()).map(|at| origin(numbers, at, results)).collect()
+}
+
+/// The same of one number.
+pub fn origin(numbers: &[&Exact], at: usize, results: &[&Exact]) -> Option<usize> {
+    let number = &numbers[at];
+    let mut equal = results.iter().enumerate().rev().filter(|(_, result)| *result == number).map(|(step, _)| step);
+    let latest = equal.next()?;
+    let later = numbers[at + 1..].iter().filter(|other| *other == number).count();
+    Some(equal.take(later).last().unwrap_or(latest))
 }
 
 /// `(1/3)` is how a result is written that no decimal can write: one number, not a division.

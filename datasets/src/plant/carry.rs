@@ -2,7 +2,7 @@
 
 use super::kinds::Kind;
 use super::read::Reading;
-use crate::arithmetic::{Exact, Expression, number};
+use crate::arithmetic::{Exact, Expression};
 use crate::compose;
 use crate::graph::steps::Step;
 use crate::synthesize::trace;
@@ -80,5 +80,7 @@ pub(super) fn equation(reading: &Reading, expression: &Expression, value: &Exact
     if reading.origins_known {
         return trace::equation(expression, value);
     }
-    format!("{} = {}", expression.text(&mut compose::write), number::decimal(value))
+    let mut line = String::new();
+    compose::push_equation(&mut line, expression, value);
+    line
 }

@@ -53,7 +53,8 @@ fn line(reading: &Reading, slip: &Slip, (index, step, value): (usize, &Step, &Ex
 
 /// The planned operation undone from what EXECUTE made.
 fn undone(step: &Step, made: &Exact) -> Option<String> {
-    compose::undo(&step.expression, made).ok()
+    let mut line = String::new();
+    compose::push_undo(&mut line, &step.expression, made).ok().map(|()| line)
 }
 
 /// The same where it does not give back what the step began with, if that can be said in one line.

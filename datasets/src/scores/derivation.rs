@@ -11,7 +11,7 @@ use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::ToPrimitive;
 
-use crate::arithmetic::{Exact, Expression, Operator, Stated, number};
+use crate::arithmetic::{Exact, Expression, Operator, Stated, number, words};
 
 /// The field's size, a Mersenne prime.
 const PRIME: u64 = (1 << 61) - 1;
@@ -26,11 +26,13 @@ pub struct Fingerprint([u64; 2]);
 pub type Readings = BTreeSet<Fingerprint>;
 
 /// The quantities that a problem gives.
+///
+/// Each list is sorted and holds a value once.
 #[derive(Debug, Clone, Default)]
 pub struct Givens {
-    values: BTreeSet<Exact>,
-    percents: BTreeSet<Exact>,
-    digits: BTreeSet<Exact>,
+    values: Vec<Exact>,
+    percents: Vec<Exact>,
+    digits: Vec<Exact>,
 }
 
 impl Givens {
@@ -40,48 +42,53 @@ impl Givens {
         let mut givens = Givens::default();
         let bytes = question.as_bytes();
         let mut at = 0;
-        while at < bytes.len() {
-            let starts =
-                bytes[at].is_ascii_digit() || bytes[at] == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
-            let scanned = if starts { question.get(at..).and_then(number::scan) } else { None };
-            let Some((value, length)) = scanned.filter(|(_, length)| *length > 0) else {
+        while let Some(byte) = bytes.get(at) {
+            let starts = byte.is_ascii_digit() || *byte == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
+            if let Some((value, length)) = if starts { number::scan(&question[at..]) } else { None } {
+                at += length;
+                givens.add_number(value, &question[at..]);
+            } else if byte.is_ascii_alphabetic() || !byte.is_ascii() {
+                let letters = words::letters(&question[at..]);
+                givens.values.extend(words::quantity(&question[at..at + letters]));
+                at += letters.max(question[at..].chars().next().map_or(1, char::len_utf8));
+            } else {
                 at += 1;
-                continue;
-            };
-            at += length;
-            givens.add_number(value, question.get(at..).unwrap_or_default());
+            }
         }
-        givens.values.extend(question.split(|c: char| !c.is_alphabetic()).filter_map(word));
+        for list in [&mut givens.values, &mut givens.percents, &mut givens.digits] {
+            list.sort_unstable();
+            list.dedup();
+        }
         givens
     }
 
     fn add_number(&mut self, value: Exact, after: &str) {
         let follows = after.trim_start();
         if follows.starts_with('%') || follows.starts_with("percent") {
-            self.percents.insert(value.clone());
+            self.percents.push(value.clone());
         }
         if let Some((denominator, _)) = after.strip_prefix('/').and_then(number::scan)
             && !denominator.is_zero()
         {
-            self.values.insert(&value / denominator);
+            self.values.push(&value / denominator);
         }
-        self.digits.insert(value.clone());
-        self.values.insert(value);
+        self.digits.push(value.clone());
+        self.values.push(value);
     }
 
     /// Whether the question gives this value.
     pub fn holds(&self, value: &Exact) -> bool {
-        self.values.contains(value)
+        is_in(&self.values, value)
     }
 
     /// Whether the question gives it in digits, not in a word.
     pub fn in_digits(&self, value: &Exact) -> bool {
-        self.digits.contains(value)
+        is_in(&self.digits, value)
     }
 
     /// Whether the question gives that many percent.
     pub fn in_percent(&self, value: &Exact) -> bool {
-        self.percents.contains(value)
+        is_in(&self.percents, value)
     }
 
     /// The given values, ascending.
@@ -92,18 +99,22 @@ impl Givens {
     /// A number of the trace as a function of the given quantities: itself if it is given; a hundredth of a given
     /// percentage if it is that; the negative of a given one; else a constant.
     fn leaf(&self, value: &Exact) -> Option<Fingerprint> {
-        if self.values.contains(value) {
+        if self.holds(value) {
             return Some(symbol(value));
         }
-        if self.values.contains(&-value) {
+        if self.holds(&-value) {
             return Some(symbol(&-value).negative());
         }
         let percent = value * number::hundred();
-        if self.percents.contains(&percent) {
+        if self.in_percent(&percent) {
             return symbol(&percent).apply(Operator::Divide, constant(&number::hundred())?);
         }
         constant(value)
     }
+}
+
+fn is_in(sorted: &[Exact], value: &Exact) -> bool {
+    sorted.binary_search(value).is_ok()
 }
 
 /// The derivations of a trace: one set of readings for each operator of each calculation, in order. What has no value
@@ -219,49 +230,6 @@ fn inverse(a: u64) -> u64 {
         exponent >>= 1;
     }
     result
-}
-
-/// The number that an English word says.
-pub(crate) fn word(word: &str) -> Option<Exact> {
-    let mut buffer = [0; "seventeen".len()];
-    let lower = buffer.get_mut(..word.len()).filter(|word| word.len() >= "one".len())?;
-    lower.copy_from_slice(word.as_bytes());
-    lower.make_ascii_lowercase();
-    let (numerator, denominator) = match &*lower {
-        b"one" => (1, 1),
-        b"two" | b"twice" | b"double" => (2, 1),
-        b"three" | b"triple" | b"thrice" => (3, 1),
-        b"four" => (4, 1),
-        b"five" => (5, 1),
-        b"six" => (6, 1),
-        b"seven" => (7, 1),
-        b"eight" => (8, 1),
-        b"nine" => (9, 1),
-        b"ten" => (10, 1),
-        b"eleven" => (11, 1),
-        b"twelve" | b"dozen" => (12, 1),
-        b"thirteen" => (13, 1),
-        b"fourteen" => (14, 1),
-        b"fifteen" => (15, 1),
-        b"sixteen" => (16, 1),
-        b"seventeen" => (17, 1),
-        b"eighteen" => (18, 1),
-        b"nineteen" => (19, 1),
-        b"twenty" => (20, 1),
-        b"thirty" => (30, 1),
-        b"forty" => (40, 1),
-        b"fifty" => (50, 1),
-        b"sixty" => (60, 1),
-        b"seventy" => (70, 1),
-        b"eighty" => (80, 1),
-        b"ninety" => (90, 1),
-        b"hundred" => (100, 1),
-        b"half" => (1, 2),
-        b"third" | b"thirds" => (1, 3),
-        b"quarter" | b"quarters" => (1, 4),
-        _ => return None,
-    };
-    Some(Exact::ratio(numerator, denominator))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::reasons::{Reason, Refusal};
 use super::{At, text};
+use crate::arithmetic::expression::Reader;
 use crate::arithmetic::{Exact, Expression, Operator, Stated, calculation, number};
 use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
@@ -34,15 +35,15 @@ pub fn trajectory(question: &str, answer: &str, id: &str, split: &str) -> Result
     })?;
     let annotations = annotations(solution)?;
     let exact = annotations.last().is_some_and(|last| last.value == value);
-    let calculated = annotations.iter().filter(|a| a.expression.operators() > 0);
-    let mut calculations: Vec<Stated> = calculated.cloned().collect();
-    let mut reaches = calculations.last().is_some_and(|last| last.value == value);
-    if !reaches && let Some(found) = with_prose(solution, &value, question) {
-        (calculations, reaches) = (found, true);
-    }
-    calculations.dedup_by(|a, b| a.value == b.value && a.expression == b.expression);
+    let is_calculated = |stated: &&Stated| stated.expression.operators() > 0;
+    let reaches = annotations.iter().rev().find(is_calculated).is_some_and(|last| last.value == value);
+    let in_prose = if reaches { Vec::new() } else { sums(solution, false).unwrap_or_default() };
+    let with_prose = if reaches { None } else { with_prose(&in_prose, solution, &value, question) };
     let (answer, mut meta) = (number::decimal(&value), Map::new());
-    if reaches {
+    if reaches || with_prose.is_some() {
+        let mut calculations = with_prose.unwrap_or(annotations);
+        calculations.retain(|stated| is_calculated(&stated));
+        calculations.dedup_by(|a, b| a.value == b.value && a.expression == b.expression);
         let problem =
             Problem { id, source: "gsm8k", split, question, language: "en", answer: &answer, exact, meta: &meta };
         return compose::compose(&problem, &calculations)
@@ -53,8 +54,7 @@ pub fn trajectory(question: &str, answer: &str, id: &str, split: &str) -> Result
     let problem = Problem { id, source: "gsm8k", split, question, language: "en", answer: &answer, exact, meta: &meta };
     let lines = solution.lines().map(|line| without_annotations(line).0.trim().to_owned());
     let prose = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
-    compose::prose(&problem, &prose, &sums(solution, false).unwrap_or_default())
-        .map_err(|error| Reason::NotComposable.because(error.to_string()))
+    compose::prose(&problem, &prose, &in_prose).map_err(|error| Reason::NotComposable.because(error.to_string()))
 }
 
 fn written(stated: &Stated) -> String {
@@ -63,18 +63,17 @@ fn written(stated: &Stated) -> String {
 
 /// The annotations in order, each checked. `range` is in bytes of `solution`.
 pub fn annotations(solution: &str) -> Result<Vec<Stated>, Refusal> {
-    let mut found = Vec::new();
+    let (mut found, mut reader) = (Vec::new(), Reader::default());
     let mut from = 0;
-    while let Some(at) = solution[from..].find("<<").map(|at| from + at) {
-        let end = solution[at..].find(">>").map(|length| at + length);
+    while let Some(at) = find_twice(b'<', solution, from) {
+        let end = find_twice(b'>', solution, at);
         let end =
             end.ok_or_else(|| Reason::OpenAnnotation.because(format!("byte {at} of the answer: `<<` without `>>`")))?;
         let inner = &solution[at + 2..end];
         let bad = |why: String| Reason::BadAnnotation.because(format!("byte {at} of the answer: `{inner}`: {why}"));
         let (expression, result) = inner.rsplit_once('=').ok_or_else(|| bad("no `=`".to_owned()))?;
-        let expression = Expression::parse(expression).map_err(|error| bad(error.to_string()))?;
-        let value =
-            Expression::parse(result).and_then(|value| value.value()).map_err(|error| bad(error.to_string()))?;
+        let expression = reader.expression(expression).map_err(|error| bad(error.to_string()))?;
+        let value = reader.value(result).map_err(|error| bad(error.to_string()))?;
         let makes = expression.value().map_err(|error| bad(error.to_string()))?;
         if makes != value {
             let detail = format!("byte {at} of the answer: `{inner}` makes {}", number::decimal(&makes));
@@ -86,12 +85,18 @@ pub fn annotations(solution: &str) -> Result<Vec<Stated>, Refusal> {
     Ok(found)
 }
 
+/// Where a mark next stands twice: `<<`.
+fn find_twice(mark: u8, text: &str, from: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(mark, &bytes[from..]).map(|at| from + at).find(|at| bytes.get(at + 1) == Some(&mark))
+}
+
 /// All true sums of a solution, annotated or in prose, up to the last one that makes `wanted`: first as they stand, then
 /// with the words between the numbers and percent signs left out (`8 feet / 50 feet * 100% = 16%`). If none makes it, a
 /// last step times 100 may: percent and cents.
-fn with_prose(solution: &str, wanted: &Exact, question: &str) -> Option<Vec<Stated>> {
+fn with_prose(in_prose: &[Stated], solution: &str, wanted: &Exact, question: &str) -> Option<Vec<Stated>> {
     for wordless in [false, true] {
-        let mut all = sums(solution, wordless)?;
+        let mut all = if wordless { sums(solution, true)? } else { in_prose.to_vec() };
         if let Some(last) = all.iter().rposition(|stated| stated.value == *wanted) {
             all.truncate(last + 1);
             return Some(all);
@@ -113,6 +118,10 @@ fn sums(solution: &str, wordless: bool) -> Option<Vec<Stated>> {
         let (mut plain, places) = without_annotations(line);
         if wordless {
             plain = without_words(&plain);
+        }
+        if memchr::memchr(b'=', plain.as_bytes()).is_none() {
+            all.extend(of_line);
+            continue;
         }
         for mut stated in calculation::find(&plain).into_iter().filter(Stated::holds) {
             let at = places.get(stated.range.start).copied().unwrap_or_default();
@@ -149,10 +158,10 @@ fn without_annotations(line: &str) -> (String, Vec<usize>) {
     let (mut plain, mut places) = (String::with_capacity(line.len()), Vec::with_capacity(line.len()));
     let mut from = 0;
     while from < line.len() {
-        let start = line[from..].find("<<").map_or(line.len(), |at| from + at);
+        let start = find_twice(b'<', line, from).unwrap_or(line.len());
         plain.push_str(&line[from..start]);
         places.extend(from..start);
-        from = line[start..].find(">>").map_or(line.len(), |at| start + at + 2);
+        from = find_twice(b'>', line, start).map_or(line.len(), |at| at + 2);
     }
     (plain, places)
 }

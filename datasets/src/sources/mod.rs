@@ -17,14 +17,16 @@ pub mod teacher;
 pub mod trajectories;
 pub mod vnhsge;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use reasons::{Reason, Refusal};
 use serde::Serialize;
 use serde_json::Value;
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+use unicode_normalization::UnicodeNormalization;
 
-use crate::trajectory::{self, Trajectory};
+use crate::nfc::nfc;
+use crate::trajectory::Trajectory;
 
 /// A published format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -81,16 +83,17 @@ impl Source {
         let mut trajectory = convert(record, at)?;
         let t = &mut trajectory;
         for text in [&mut t.question, &mut t.understand, &mut t.plan, &mut t.execute, &mut t.verify, &mut t.answer] {
-            if !text.is_ascii() && is_nfc_quick(text.chars()) != IsNormalized::Yes {
-                *text = text.nfc().collect();
+            if let Cow::Owned(normal) = nfc(text) {
+                *text = normal;
             }
-            if text.contains('\0') {
+            if holds_nul(text) {
                 return Err(Reason::Nul.because("in the text"));
             }
         }
-        match trajectory::read(&trajectory.canonical().text) {
-            Some(parts) if parts.is_of(&trajectory) => Ok(trajectory),
-            _ => Err(Reason::HoldsATag.because("the canonical text is not read back as the same stages")),
+        if trajectory.is_read_back() {
+            Ok(trajectory)
+        } else {
+            Err(Reason::HoldsATag.because("the canonical text is not read back as the same stages"))
         }
     }
 }
@@ -125,13 +128,17 @@ pub(crate) fn text<'a>(record: &'a Value, name: &str) -> Result<&'a str, Refusal
         Some(Value::String(text)) => text,
         Some(_) => return Err(Reason::NotAString.because(format!("field `{name}` is no string"))),
     };
-    if text.contains('\0') {
+    if holds_nul(text) {
         return Err(Reason::Nul.because(format!("field `{name}`")));
     }
     if text.trim().is_empty() {
         return Err(Reason::EmptyField.because(format!("field `{name}`")));
     }
     Ok(text)
+}
+
+fn holds_nul(text: &str) -> bool {
+    memchr::memchr(0, text.as_bytes()).is_some()
 }
 
 /// `vi` for a text with at least three letters that only Vietnamese has, else `en`.

@@ -3,9 +3,8 @@
 //! Invariant: text without LaTeX (no backslash, no formula in dollars, no script in braces) has had the same key since
 //! the first version, and splits by it stay as they are.
 
-use unicode_normalization::UnicodeNormalization;
-
 use super::latex::{self, Part};
+use crate::nfc::nfc;
 
 /// A question as the split and the search for duplicates see it: NFC, lower case, white space and invisible characters
 /// collapsed, quotation marks and dashes made plain, no full stop or white space at the end. Numbers, signs and
@@ -16,16 +15,14 @@ use super::latex::{self, Part};
 pub fn normalise(question: &str) -> String {
     let mut out = Normalised { text: String::with_capacity(question.len()), gap: false };
     if may_have_latex(question) {
-        // What is ASCII is in NFC.
-        let characters: Vec<char> =
-            if question.is_ascii() { question.chars().collect() } else { question.nfc().collect() };
+        let characters: Vec<char> = nfc(question).chars().collect();
         for part in latex::parts(&characters) {
             out.push_part(part);
         }
     } else if question.is_ascii() {
-        question.chars().for_each(|character| out.push(character.to_ascii_lowercase()));
+        out.text = ascii(question);
     } else {
-        question.nfc().for_each(|character| out.push_prose(character));
+        nfc(question).chars().for_each(|character| out.push_prose(character));
     }
     let mut text = out.text;
     text.truncate(text.trim_end_matches(['.', ' ']).len());
@@ -37,9 +34,30 @@ pub fn problem_key(question: &str) -> String {
     blake3::hash(normalise(question).as_bytes()).to_hex()[..16].to_owned()
 }
 
+/// The same for a text of ASCII without LaTeX: what stands between white space, joined.
+fn ascii(question: &str) -> String {
+    let mut text = String::with_capacity(question.len());
+    let is_white = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ');
+    for run in question.as_bytes().split(is_white).filter(|run| !run.is_empty()) {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(std::str::from_utf8(run).expect("ASCII"));
+    }
+    text.make_ascii_lowercase();
+    if memchr::memchr(b'`', text.as_bytes()).is_some() { text.replace('`', "'") } else { text }
+}
+
+/// A dollar before a digit opens no formula where all dollars do and there is no backslash: the next one is money again.
 fn may_have_latex(question: &str) -> bool {
-    let may_hold = |mark: char, name: &str| question.contains(mark) && question.contains(name);
-    question.contains(['\\', '$']) || may_hold('{', "^{") || may_hold('{', "_{") || may_hold('[', "[asy]")
+    let bytes = question.as_bytes();
+    let is_money = |at: usize| bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
+    !memchr::memchr_iter(b'$', bytes).all(is_money)
+        || memchr::memchr3_iter(b'\\', b'{', b'[', bytes).any(|at| match bytes[at] {
+            b'{' => bytes[..at].ends_with(b"^") || bytes[..at].ends_with(b"_"),
+            b'[' => bytes[at..].starts_with(b"[asy]"),
+            _ => true,
+        })
 }
 
 /// A character without its typographic variants; none if it is invisible.
@@ -60,6 +78,9 @@ struct Normalised {
 
 impl Normalised {
     fn push_prose(&mut self, character: char) {
+        if character.is_ascii() {
+            return self.push(character.to_ascii_lowercase());
+        }
         character.to_lowercase().for_each(|lower| self.push(lower));
     }
 
@@ -147,6 +168,7 @@ impl Normalised {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use unicode_normalization::UnicodeNormalization;
 
     use super::*;
 

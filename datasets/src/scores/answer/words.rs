@@ -2,7 +2,7 @@
 
 use super::tokens::{Placed, Token};
 use super::units;
-use crate::arithmetic::Exact;
+use crate::arithmetic::{Exact, words};
 
 const FUNCTIONS: [&str; 26] = [
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "asin", "acos", "atan", "sinh", "cosh",
@@ -55,40 +55,7 @@ fn split_connector(run: &str) -> Option<Vec<Token>> {
     (rest.len() == 1).then(|| vec![Token::Connector(or), Token::Name(rest.to_owned())])
 }
 
-const ENGLISH: [(&str, u32); 30] = [
-    ("zero", 0),
-    ("one", 1),
-    ("two", 2),
-    ("three", 3),
-    ("four", 4),
-    ("five", 5),
-    ("six", 6),
-    ("seven", 7),
-    ("eight", 8),
-    ("nine", 9),
-    ("ten", 10),
-    ("eleven", 11),
-    ("twelve", 12),
-    ("thirteen", 13),
-    ("fourteen", 14),
-    ("fifteen", 15),
-    ("sixteen", 16),
-    ("seventeen", 17),
-    ("eighteen", 18),
-    ("nineteen", 19),
-    ("twenty", 20),
-    ("thirty", 30),
-    ("forty", 40),
-    ("fifty", 50),
-    ("sixty", 60),
-    ("seventy", 70),
-    ("eighty", 80),
-    ("ninety", 90),
-    ("hundred", 100),
-    ("thousand", 1000),
-];
-
-const VIETNAMESE: [(&str, u32); 19] = [
+const VIETNAMESE: [(&str, i64); 19] = [
     ("không", 0),
     ("một", 1),
     ("mốt", 1),
@@ -109,6 +76,10 @@ const VIETNAMESE: [(&str, u32); 19] = [
     ("nghìn", 1000),
     ("ngàn", 1000),
 ];
+
+fn in_vietnamese(word: &str) -> Option<i64> {
+    VIETNAMESE.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
+}
 
 /// The letters of an answer that is nothing but words, joined by spaces; in lower case, unless they are initials.
 pub(super) fn spelled(tokens: &[Placed]) -> Option<String> {
@@ -142,8 +113,7 @@ pub(super) fn spelled(tokens: &[Placed]) -> Option<String> {
 
 /// A small number word alone: `six`.
 pub(super) fn small(word: &str) -> Option<u32> {
-    let word = word.trim().to_lowercase();
-    ENGLISH.iter().find(|(name, value)| *name == word && *value <= 36).map(|(_, value)| *value)
+    words::whole(word.trim()).filter(|value| *value <= 36).and_then(|value| value.try_into().ok())
 }
 
 /// The number that words make: `twenty-one`, `hai mươi lăm`. None for anything else.
@@ -155,9 +125,9 @@ pub(super) fn number(text: &str, vietnamese: bool) -> Option<Exact> {
     if words.is_empty() || words.len() > 12 {
         return None;
     }
-    let table: &[(&str, u32)] = if vietnamese { &VIETNAMESE } else { &ENGLISH };
     for word in words {
-        let value = u64::from(table.iter().find(|(name, _)| *name == word)?.1);
+        let named = if vietnamese { in_vietnamese(word) } else { words::whole(word) };
+        let value = u64::try_from(named?).ok()?;
         match (word, value) {
             (_, 1000) => {
                 total += part.max(1) * 1000;
