@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder, UInt32Builder};
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StructArray};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
@@ -17,10 +17,12 @@ use super::schema::{TEXTS, planted, schema, span, span_item};
 use crate::trajectory::Trajectory;
 
 /// Rows written at once; memory does not grow with the file.
-const ROWS: usize = 4096;
+const ROWS: usize = 256;
 
-/// Rows in a row group; what a writer holds does not grow with the file.
-const GROUP_ROWS: usize = 1 << 16;
+/// A row group has no more encoded bytes, so that what a writer holds does not grow with the file.
+const GROUP_BYTES: usize = 4 << 20;
+/// Bytes of a page: small, so that it is packed while rows are made and not all at the end.
+const PAGE_BYTES: usize = 1 << 16;
 
 /// Columns whose values repeat so seldom that a dictionary of them costs time and saves nothing.
 const ALL_DIFFERENT: [&str; 6] = ["id", "question", "understand", "plan", "execute", "verify"];
@@ -62,7 +64,8 @@ impl Writer {
         let pairs = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_max_row_group_bytes(Some(GROUP_BYTES))
+            .set_data_page_size_limit(PAGE_BYTES)
             .set_key_value_metadata(Some(pairs));
         let properties = ALL_DIFFERENT
             .into_iter()
@@ -125,7 +128,10 @@ impl Drop for Writer {
 
 fn batch(rows: &[&Trajectory]) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let text = |of: fn(&Trajectory) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| of(row))))
+        let bytes = rows.iter().map(|row| of(row).len()).sum();
+        let mut builder = StringBuilder::with_capacity(rows.len(), bytes);
+        rows.iter().for_each(|row| builder.append_value(of(row)));
+        Arc::new(builder.finish())
     };
     let texts: [fn(&Trajectory) -> &str; TEXTS.len()] = [
         |t| &t.id,
@@ -148,6 +154,9 @@ fn batch(rows: &[&Trajectory]) -> Result<RecordBatch, arrow_schema::ArrowError> 
 }
 
 fn planted_column(rows: &[&Trajectory]) -> ArrayRef {
+    if rows.iter().all(|row| row.planted.is_none()) {
+        return Arc::new(StructArray::new_null(planted(), rows.len()));
+    }
     let mut builder = StructBuilder::from_fields(planted(), rows.len());
     for row in rows {
         let planted = row.planted.as_ref();
