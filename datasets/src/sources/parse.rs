@@ -1,26 +1,27 @@
 //! Files to trajectories, in one pass: records are read in order, converted on all cores, and handed on in order.
 //!
-//! What is held is a chunk of records and some bytes for each different problem ([`super::seen`]).
+//! What is held is some chunks of records for each core, and [`super::seen`].
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
 
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde_json::Value;
 
 use super::files::Input;
-use super::lines::LINE_MAX;
 use super::reasons::{Reason, Refusal};
 use super::record::{Framing, Record, Records, SNIPPET_MAX};
 use super::rows::{Rows, is_parquet};
-use super::seen::Seen;
+use super::seen::{Key, Seen};
 use super::{At, Counts, Duplicate, Place, Reject, Source, detect, open};
 use crate::split::normalise;
 use crate::trajectory::Trajectory;
 
-/// Records converted at once.
-const CHUNK: usize = 1_024;
+/// Records in a chunk, which one core converts.
+const CHUNK: usize = 128;
+/// A chunk that holds more bytes takes no more records.
+const CHUNK_BYTES: usize = 1 << 18;
 
 /// How to parse.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,13 +88,7 @@ pub enum ParseError {
 
 /// Parses all files.
 pub fn parse(inputs: &[Input], options: Options, sink: &mut impl Sink) -> Result<Summary, ParseError> {
-    let mut run = Run {
-        options,
-        sink,
-        summary: Summary::default(),
-        seen: Seen::new().map_err(ParseError::Index)?,
-        names: Vec::new(),
-    };
+    let mut run = Run { options, sink, summary: Summary::default(), seen: Seen::default(), names: Vec::new() };
     let mut hashes = Vec::new();
     let mut prefixes = HashSet::new();
     for input in inputs {
@@ -191,6 +186,13 @@ impl Raw {
     }
 }
 
+/// A record's place, and the trajectory with its problem's key, or the reason with how the record begins.
+struct Converted {
+    line: u64,
+    byte: u64,
+    made: Result<(Key, Trajectory), (Refusal, String)>,
+}
+
 impl<S: Sink> Run<'_, S> {
     fn file(&mut self, input: &Input, prefixes: &mut HashSet<String>) -> Result<String, ParseError> {
         let path = &input.path;
@@ -199,9 +201,9 @@ impl<S: Sink> Run<'_, S> {
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut read = |chunk: &mut Vec<Raw>, upto: usize| -> Result<(), ParseError> {
             let mut held = 0;
-            while chunk.len() < upto && held < LINE_MAX {
+            while chunk.len() < upto && held < CHUNK_BYTES {
                 let Some(raw) = reader.next().map_err(unreadable)? else { break };
-                held += if let Raw::Bytes(record) = &raw { record.bytes.len() / 8 } else { 0 };
+                held += if let Raw::Bytes(record) = &raw { record.bytes.len() } else { 0 };
                 chunk.push(raw);
             }
             Ok(())
@@ -228,29 +230,10 @@ impl<S: Sink> Run<'_, S> {
         let own = |number: u32| format!("{}/{}", full(number), name.as_deref().unwrap_or_default());
         let number = (1..).find(|number| prefixes.insert(own(*number))).unwrap_or(1);
         let prefix = full(number);
-        loop {
-            read(&mut chunk, CHUNK)?;
-            if chunk.is_empty() {
-                break;
-            }
-            self.chunk(std::mem::take(&mut chunk), file, source, &prefix, &split, name.as_deref())?;
-        }
-        reader.hash(path).map_err(unreadable)
-    }
-
-    fn chunk(
-        &mut self,
-        chunk: Vec<Raw>,
-        file: u32,
-        source: Source,
-        prefix: &str,
-        split: &str,
-        name: Option<&str>,
-    ) -> Result<(), ParseError> {
         let checked_only = self.options.checked_only;
-        let convert = |raw: Raw| {
+        let convert = |raw: Raw| -> Converted {
             let (line, byte, index) = raw.place();
-            let at = At { prefix, split, index, name };
+            let at = At { prefix: &prefix, split: &split, index, name: name.as_deref() };
             let made = raw.value().and_then(|value| source.convert(&value, &at)).and_then(|trajectory| {
                 let nothing = checked_only && is_unchecked(&trajectory);
                 if nothing { Err(Reason::NothingToCheck.because("no calculation in EXECUTE")) } else { Ok(trajectory) }
@@ -259,11 +242,40 @@ impl<S: Sink> Run<'_, S> {
                 Ok(trajectory) => Ok((key(&trajectory.question), trajectory)),
                 Err(refusal) => Err((refusal, raw.snippet())),
             };
-            ((line, byte), made)
+            Converted { line, byte, made }
         };
-        let records = chunk.len() as u64;
-        let converted: Vec<_> = chunk.into_par_iter().map(convert).collect();
-        for ((line, byte), made) in converted {
+        let convert = &convert;
+        // A chunk is with whatever core is free; the chunks' ends are waited for in their order.
+        rayon::in_place_scope(|scope| {
+            let ahead = 1 + 2 * rayon::current_num_threads();
+            let mut pending = VecDeque::with_capacity(ahead);
+            loop {
+                read(&mut chunk, CHUNK)?;
+                let records = std::mem::take(&mut chunk);
+                if records.is_empty() {
+                    break;
+                }
+                if pending.len() == ahead
+                    && let Some(oldest) = pending.pop_front()
+                {
+                    self.settle(file, oldest)?;
+                }
+                let (done, end) = sync_channel(1);
+                // Where nobody waits any more an error ended it all.
+                scope.spawn(move |_| drop(done.send(records.into_iter().map(convert).collect())));
+                pending.push_back(end);
+            }
+            pending.into_iter().try_for_each(|end| self.settle(file, end))
+        })?;
+        reader.hash(path).map_err(unreadable)
+    }
+
+    /// Takes a chunk's records into the counts and to the sink. A chunk whose end never comes is that of a panic, which the
+    /// scope passes on.
+    fn settle(&mut self, file: u32, chunk: Receiver<Vec<Converted>>) -> Result<(), ParseError> {
+        let converted = chunk.recv().unwrap_or_default();
+        let records = converted.len() as u64;
+        for Converted { line, byte, made } in converted {
             self.summary.counts.read += 1;
             let place = || Place { source: self.names[file as usize].clone(), line, byte };
             match made {
@@ -299,7 +311,7 @@ fn is_unchecked(trajectory: &Trajectory) -> bool {
     trajectory.meta.contains("\"checked\":0")
 }
 
-fn key(question: &str) -> [u8; 16] {
+fn key(question: &str) -> Key {
     let mut key = [0; 16];
     key.copy_from_slice(&blake3::hash(normalise(question).as_bytes()).as_bytes()[..16]);
     key

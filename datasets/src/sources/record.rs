@@ -104,7 +104,7 @@ impl<R: BufRead> Records<R> {
         Records { lines: Lines::new(reader), framing, index: 0, open: Open::default() }
     }
 
-    /// blake3 of what was read so far, hexadecimal.
+    /// blake3 of the whole file once its end was met, hexadecimal.
     pub fn hash(&self) -> String {
         self.lines.hash()
     }
