@@ -20,6 +20,7 @@ use words::Words;
 
 use crate::arithmetic::calculation::{self, Room};
 use crate::arithmetic::expression::{Expression, ExpressionError, Operator, push_right};
+use crate::arithmetic::marks::marks;
 use crate::arithmetic::{Exact, Stated, number};
 use crate::graph::steps::origin;
 use crate::scores::derivation::Givens;
@@ -349,8 +350,9 @@ fn plan(steps: &[Step], words: Words) -> String {
 /// UNDERSTAND: the quantities of the question in its order, then the other numbers used that no step makes, and the goal.
 fn understand(problem: &Problem<'_>, steps: &[Step], words: Words) -> String {
     let asked = given::without_drawings_and_options(problem.question);
-    let quantities = given::quantities(&asked, problem.language);
-    let givens = LazyCell::new(|| Givens::of_question(&asked));
+    let marks = marks(&asked);
+    let quantities = given::quantities(&asked, &marks, problem.language);
+    let givens = LazyCell::new(|| Givens::of_marks(&asked, &marks));
     let (mut stated, mut known) = (Listed::new(words.separator()), Listed::new(words.separator()));
     let mut text = String::new();
     let mut push = |list: &mut Listed, other: &Listed, write: &dyn Fn(&mut String)| {

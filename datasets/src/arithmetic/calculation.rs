@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::exact::Exact;
-use super::expression::{Evaluated, Expression, Made, Placed, Token, read, tokens};
+use super::expression::{Evaluated, Expression, Made, Placed, Token, read, simple, tokens};
 use super::plain::{self, Plain};
 
 /// No more calculations are taken from one text.
@@ -56,12 +56,25 @@ pub(crate) struct Room([Vec<Placed>; 2]);
 
 /// Whether the first calculation of a text is true. No tree is built for it.
 pub(crate) fn first_holds(text: &str, language: &str, room: &mut Room) -> bool {
+    if language != "vi"
+        && let Some(holds) = simple_holds(text)
+    {
+        return holds;
+    }
     let mut holds = false;
     each_in(&Plain::of(text, language).text, room, &mut |expression: Evaluated, value, _| {
         holds = expression.value().as_ref() == Ok(&value);
         false
     });
     holds
+}
+
+/// The same where the text is nothing but `number operator number = number`; none for any other.
+fn simple_holds(text: &str) -> Option<bool> {
+    let (left, right) = text.split_once(" = ")?;
+    let (left, (operator, operand)) = simple(left).and_then(|(left, more)| Some((left, more?)))?;
+    let (value, None) = simple(right)? else { return None };
+    Some(operator.apply(&left, &operand) == Ok(value))
 }
 
 /// Hands on what is calculated, its stated value and where it stands, until `take` wants no more.
@@ -229,6 +242,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn simple_sums_hold_as_all_others_do(text in "[0-9]{1,2}(\\.5)?( ?[-+*/] ?|//)[0-9]{1,2} = -?[0-9]{1,2}(\\.5| x|%)?") {
+            let found = find(&text);
+            prop_assert!(simple_holds(&text).is_none_or(|holds| found.first().is_some_and(Stated::holds) == holds));
+            prop_assert_eq!(first_holds(&text, "en", &mut Room::default()), found.first().is_some_and(Stated::holds));
+        }
+
         #[test]
         fn any_text_is_searched(text in "(\\PC|[-0-9+*/()=.,%\n ]){0,80}") {
             for stated in find(&text) {

@@ -113,8 +113,13 @@ pub(super) type Placed = (Token, usize, usize);
 pub(super) fn tokens(text: &str, found: &mut Vec<Placed>) {
     found.clear();
     let mut at = 0;
-    while let Some(character) = text.get(at..).and_then(|rest| rest.chars().next()) {
+    while let Some(&byte) = text.as_bytes().get(at) {
+        if byte == b' ' {
+            at += 1;
+            continue;
+        }
         let rest = &text[at..];
+        let character = if byte.is_ascii() { char::from(byte) } else { rest.chars().next().unwrap_or_default() };
         let after_operand = || matches!(found.last(), Some((Token::Number(_) | Token::Close | Token::Percent, ..)));
         let before_operand = || rest[1..].trim_start().starts_with(|c: char| c.is_ascii_digit() || "($.".contains(c));
         let (token, length) = match character {
@@ -218,6 +223,32 @@ impl Made for Evaluated {
     }
 }
 
+/// A number, or two joined by an operator.
+type Simple = (Exact, Option<(Operator, Exact)>);
+
+/// A text that is nothing but `number` or `number operator number`, as most are, blanks before and behind the operator at
+/// most. None for any other, whatever it says; what it reads [`tokens`] and [`read`] read alike.
+pub(super) fn simple(text: &str) -> Option<Simple> {
+    let (left, mut at) = number::scan(text)?;
+    let bytes = text.as_bytes();
+    if at == bytes.len() {
+        return Some((left, None));
+    }
+    let skip_blank = |at: usize| at + usize::from(bytes.get(at) == Some(&b' '));
+    at = skip_blank(at);
+    let operator = match (bytes.get(at)?, bytes.get(at + 1)?) {
+        (b'/', b'/') => Operator::FloorDivide,
+        (b'+', _) => Operator::Add,
+        (b'-', _) => Operator::Subtract,
+        (b'*', _) => Operator::Multiply,
+        (b'/', _) => Operator::Divide,
+        _ => return None,
+    };
+    at = skip_blank(at + operator.sign().len());
+    let (right, length) = number::scan(text.get(at..)?)?;
+    (at + length == bytes.len()).then_some((left, Some((operator, right))))
+}
+
 /// Reads one text after the other.
 #[derive(Default)]
 pub(crate) struct Reader {
@@ -227,12 +258,22 @@ pub(crate) struct Reader {
 impl Reader {
     /// The whole text as an expression.
     pub(crate) fn expression(&mut self, text: &str) -> Result<Expression, ExpressionError> {
+        match simple(text) {
+            Some((value, None)) => return Ok(Expression::Number(value)),
+            Some((left, Some((operator, right)))) => {
+                return Ok(Expression::binary(operator, Expression::Number(left), Expression::Number(right)));
+            }
+            None => {}
+        }
         tokens(text, &mut self.tokens);
         read(&self.tokens, text.len())
     }
 
     /// The value of the whole text.
     pub(crate) fn value(&mut self, text: &str) -> Result<Exact, ExpressionError> {
+        if let Some((value, None)) = simple(text) {
+            return Ok(value);
+        }
         tokens(text, &mut self.tokens);
         read(&self.tokens, text.len()).and_then(|Evaluated(value, _)| value)
     }
@@ -480,6 +521,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn simple_forms_are_read_as_all_others_are(text in "(0?[1-9]|,|\\.|[-+*/% =x(]|//){0,7}") {
+            let mut found = Vec::new();
+            tokens(&text, &mut found);
+            if simple(&text).is_some() {
+                prop_assert_eq!(Reader::default().expression(&text), read(&found, text.len()));
+                let value: Result<Evaluated, _> = read(&found, text.len());
+                prop_assert_eq!(Reader::default().value(&text), value.and_then(|made| made.value()));
+            }
+        }
+
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,60}") {
             let _ = Expression::parse(&text).and_then(|e| e.value());

@@ -6,6 +6,7 @@
 pub mod calculation;
 pub mod exact;
 pub mod expression;
+pub(crate) mod marks;
 pub mod number;
 pub mod plain;
 pub(crate) mod words;

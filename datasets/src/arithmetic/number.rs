@@ -19,6 +19,15 @@ const PLACES_MAX: u32 = 6;
 /// A comma belongs to the number only as a thousands separator: one to three digits, then groups of exactly three.
 pub fn scan(text: &str) -> Option<(Exact, usize)> {
     let bytes = text.as_bytes();
+    let (mut whole, mut length) = (0, 0);
+    while length <= SMALL_MAX
+        && let Some(digit @ b'0'..=b'9') = bytes.get(length)
+    {
+        (whole, length) = (whole * 10 + i64::from(digit - b'0'), length + 1);
+    }
+    if (1..=SMALL_MAX).contains(&length) && !matches!(bytes.get(length), Some(b',' | b'.')) {
+        return Some((whole.into(), length));
+    }
     let run = |from: usize| {
         let rest = bytes.get(from..).unwrap_or_default();
         let rest = &rest[..rest.len().min(LENGTH_MAX + 1)];

@@ -65,9 +65,6 @@ pub(crate) fn whole(word: &str) -> Option<i64> {
 /// The number that a word of a problem says: a name from `one` to `hundred`, or `half`, `third`, `quarter`, `twice`, `dozen`
 /// and their like.
 pub(crate) fn quantity(word: &str) -> Option<Exact> {
-    if !may_say_a_number(word) {
-        return None;
-    }
     match whole(word) {
         Some(value) => (1..=100).contains(&value).then(|| value.into()),
         None if word.len() > LENGTH_MAX => None,
@@ -75,15 +72,30 @@ pub(crate) fn quantity(word: &str) -> Option<Exact> {
     }
 }
 
-/// How many bytes the letters take that a text begins with.
-pub(crate) fn letters(text: &str) -> usize {
-    let ascii = text.bytes().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
-    let goes_on = text.as_bytes().get(ascii).is_some_and(|byte| !byte.is_ascii());
-    if goes_on { text.find(|c: char| !c.is_alphabetic()).unwrap_or(text.len()) } else { ascii }
+/// The part of one that a word names, `fourth` to `tenth`, in the plural too.
+pub(crate) fn part(word: &str) -> Option<Exact> {
+    let singular = word.strip_suffix('s').unwrap_or(word);
+    let under = (4..).zip(PARTS).find(|(_, name)| name.eq_ignore_ascii_case(singular))?.0;
+    Some(Exact::ratio(1, under))
 }
 
-/// Most words are told from number words by their first letter and their length.
-fn may_say_a_number(word: &str) -> bool {
+const PARTS: [&str; 7] = ["fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
+
+/// How many bytes the letters take that begin at a byte of a text.
+pub(crate) fn letters(text: &str, at: usize) -> usize {
+    let bytes = &text.as_bytes()[at..];
+    let mut ascii = 0;
+    while bytes.get(ascii).is_some_and(u8::is_ascii_alphabetic) {
+        ascii += 1;
+    }
+    match bytes.get(ascii) {
+        Some(0x80..) => text[at..].find(|c: char| !c.is_alphabetic()).unwrap_or(bytes.len()),
+        _ => ascii,
+    }
+}
+
+/// False for most of the words of which neither [`quantity`] nor [`part`] knows: told by the first letter and the length.
+pub(crate) fn may_say_a_number(word: &str) -> bool {
     let first = word.as_bytes().first().map_or(0, |first| (first | 0x20).wrapping_sub(b'a'));
     LENGTHS.get(usize::from(first)).is_some_and(|lengths| word.len() < 16 && lengths >> word.len() & 1 == 1)
 }
@@ -103,6 +115,12 @@ const LENGTHS: [u16; 26] = {
             at += 1;
         }
         length += 1;
+    }
+    let mut at = 0;
+    while at < PARTS.len() {
+        let name = PARTS[at].as_bytes();
+        lengths[(name[0] - b'a') as usize] |= 0b11 << name.len();
+        at += 1;
     }
     lengths
 };
@@ -134,8 +152,16 @@ mod tests {
                 assert_eq!(found.leading_zeros() as usize / 8, 8 - length, "{found:x}");
             }
         }
+        for word in ["fourths", "Tenth", "seventeen", "twenty", "half", "quarters", "zero", "THIRDS"] {
+            assert!(may_say_a_number(word), "{word}");
+        }
+        assert!(!may_say_a_number("apples") && !may_say_a_number("") && !may_say_a_number("đôi"));
+        assert_eq!(
+            (part("Fifths"), part("TENTH"), part("third")),
+            (Some(Exact::ratio(1, 5)), Some(Exact::ratio(1, 10)), None)
+        );
         let texts = ["", "one", "one2", "één a", "a’s", "thé", "½"];
-        assert_eq!(texts.map(letters), [0, 3, 3, 5, 1, 4, 0]);
+        assert_eq!(texts.map(|text| letters(text, 0)), [0, 3, 3, 5, 1, 4, 0]);
         let words = ["Seventeen", "thousand", "zero", "dozen", "", "seventeem", "th\u{ff}ree"];
         assert_eq!(words.map(whole), [Some(17), Some(1_000), Some(0), None, None, None, None]);
         let quantities = ["TWICE", "thirds", "hundred", "thousand", "zero", "seventeen", "halve"];

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::arithmetic::marks::{Mark, marks, read_at};
 use crate::arithmetic::plain::Plain;
 use crate::arithmetic::{Exact, number, words};
 
@@ -53,28 +54,23 @@ struct Term {
 /// `2 1/2`, `twenty-five`, `two thirds`, `three hundred` are one quantity each. Words that mostly say something else do
 /// not count alone: `one`, and what may name an order or a coin (`third`, `quarter`) but after `a`. Exponents and
 /// subscripts hold none.
-pub(super) fn quantities(asked: &str, language: &str) -> Vec<Quantity> {
+pub(super) fn quantities(asked: &str, asked_marks: &[Mark], language: &str) -> Vec<Quantity> {
     let plain = Plain::of(asked, language);
     let text = plain.text.as_ref();
-    let mut terms: Vec<Term> = Vec::new();
-    let mut at = 0;
-    while let Some(byte) = text.as_bytes().get(at) {
-        let may_begin = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'(' | 0x80..);
-        if !may_begin {
-            at += 1;
-            continue;
-        }
-        let rest = &text[at..];
-        let letters = words::letters(rest);
-        let written = if letters > 0 { None } else { written_number(rest, text[..at].ends_with('/')) };
-        let (term, length) = if let Some((value, parts, length)) = written {
-            let (value, parts) = if is_below_zero(&text[..at]) { (-value, None) } else { (value, parts) };
-            (Some(Term { value, parts, is_word: false, range: at..at + length }), length)
-        } else if letters > 0 {
-            let term = |value: Exact| Term { parts: parts(&value), value, is_word: true, range: at..at + letters };
-            (word(&rest[..letters]).map(term), letters)
+    let marks = if matches!(plain.text, Cow::Borrowed(_)) { asked_marks } else { &marks(text) };
+    let mut terms: Vec<Term> = Vec::with_capacity(marks.len());
+    read_at(text, marks, |at, word| {
+        let (term, length) = if let Some(name) = word {
+            let term = |value: Exact| Term { parts: parts(&value), value, is_word: true, range: at..at + name.len() };
+            (self::word(name).map(term), name.len())
         } else {
-            (None, rest.chars().next().map_or(1, char::len_utf8))
+            match written_number(&text[at..], text[..at].ends_with('/')) {
+                Some((value, parts, length)) => {
+                    let (value, parts) = if is_below_zero(&text[..at]) { (-value, None) } else { (value, parts) };
+                    (Some(Term { value, parts, is_word: false, range: at..at + length }), length)
+                }
+                None => (None, 0),
+            }
         };
         if let Some(term) = term {
             let joined = terms.last().and_then(|before| joined(before, &text[before.range.end..at], &term));
@@ -83,8 +79,8 @@ pub(super) fn quantities(asked: &str, language: &str) -> Vec<Quantity> {
             }
             terms.push(joined.unwrap_or(term));
         }
-        at += length;
-    }
+        length
+    });
     let counts = |term: &Term| {
         let before = text[..term.range.start].trim_end();
         let after_article = before.len() < term.range.start && (before.ends_with(" a") || matches!(before, "A" | "a"));
@@ -107,15 +103,7 @@ fn is_below_zero(before: &str) -> bool {
 
 /// The number that a word says; of the names of parts those up to a tenth.
 fn word(word: &str) -> Option<Exact> {
-    words::quantity(word).or_else(|| {
-        if !matches!(word.as_bytes(), [.., b'h' | b'H'] | [.., b'h' | b'H', b's']) {
-            return None;
-        }
-        let names = ["fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
-        let singular = word.strip_suffix('s').unwrap_or(word);
-        let under = (4..).zip(names).find(|(_, name)| name.eq_ignore_ascii_case(singular))?.0;
-        Some(Exact::ratio(1, under))
-    })
+    words::quantity(word).or_else(|| words::part(word))
 }
 
 /// Numerator and denominator of what lies between two whole numbers.
@@ -229,7 +217,7 @@ mod tests {
             quantity.push_text(&mut text);
             text
         };
-        quantities(&asked, language).iter().map(text).collect::<Vec<_>>().join(" ")
+        quantities(&asked, &marks(&asked), language).iter().map(text).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -260,7 +248,7 @@ mod tests {
 
     #[test]
     fn percent_and_parts_are_used_by_their_number() {
-        let found = quantities("20% of 3/5", "en");
+        let found = quantities("20% of 3/5", &marks("20% of 3/5"), "en");
         for (value, uses) in [("20", true), ("0.2", true), ("0.8", false), ("3", true), ("5", true), ("0.6", true)] {
             let value = number::parse(value).unwrap();
             assert_eq!(found.iter().any(|quantity| quantity.is_used_as(&value)), uses, "{value}");

@@ -11,6 +11,7 @@ use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::ToPrimitive;
 
+use crate::arithmetic::marks::{Mark, marks, read_at};
 use crate::arithmetic::{Exact, Expression, Operator, Stated, number, words};
 
 /// The field's size, a Mersenne prime.
@@ -39,22 +40,23 @@ impl Givens {
     /// The numbers of a question: digits with their thousands separators and decimals, `a/b`, percent, and the words
     /// from two to twenty, tens, half, third, quarter, twice, dozen. (`a/b` gives a, b and the quotient.)
     pub fn of_question(question: &str) -> Self {
+        Self::of_marks(question, &marks(question))
+    }
+
+    /// The same, with the question's marks.
+    pub(crate) fn of_marks(question: &str, marks: &[Mark]) -> Self {
         let mut givens = Givens::default();
-        let bytes = question.as_bytes();
-        let mut at = 0;
-        while let Some(byte) = bytes.get(at) {
-            let starts = byte.is_ascii_digit() || *byte == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
-            if let Some((value, length)) = if starts { number::scan(&question[at..]) } else { None } {
-                at += length;
-                givens.add_number(value, &question[at..]);
-            } else if byte.is_ascii_alphabetic() || !byte.is_ascii() {
-                let letters = words::letters(&question[at..]);
-                givens.values.extend(words::quantity(&question[at..at + letters]));
-                at += letters.max(question[at..].chars().next().map_or(1, char::len_utf8));
-            } else {
-                at += 1;
+        read_at(question, marks, |at, word| {
+            if let Some(word) = word {
+                givens.values.extend(words::quantity(word));
+                return word.len();
             }
-        }
+            let starts = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+            let scanned = if starts(&question.as_bytes()[at]) { number::scan(&question[at..]) } else { None };
+            let Some((value, length)) = scanned else { return 0 };
+            givens.add_number(value, &question[at + length..]);
+            length
+        });
         for list in [&mut givens.values, &mut givens.percents, &mut givens.digits] {
             list.sort_unstable();
             list.dedup();

@@ -36,16 +36,20 @@ pub fn problem_key(question: &str) -> String {
 
 /// The same for a text of ASCII without LaTeX: what stands between white space, joined.
 fn ascii(question: &str) -> String {
-    let mut text = String::with_capacity(question.len());
-    let is_white = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ');
-    for run in question.as_bytes().split(is_white).filter(|run| !run.is_empty()) {
-        if !text.is_empty() {
-            text.push(' ');
+    let mut text = Vec::with_capacity(question.len());
+    let mut gap = false;
+    for byte in question.bytes() {
+        match byte {
+            b'\t'..=b'\r' | b' ' => gap = !text.is_empty(),
+            _ => {
+                if std::mem::take(&mut gap) {
+                    text.push(b' ');
+                }
+                text.push(if byte == b'`' { b'\'' } else { byte.to_ascii_lowercase() });
+            }
         }
-        text.push_str(std::str::from_utf8(run).expect("ASCII"));
     }
-    text.make_ascii_lowercase();
-    if memchr::memchr(b'`', text.as_bytes()).is_some() { text.replace('`', "'") } else { text }
+    String::from_utf8(text).expect("ASCII")
 }
 
 /// A dollar before a digit opens no formula where all dollars do and there is no backslash: the next one is money again.
