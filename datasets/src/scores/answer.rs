@@ -14,7 +14,9 @@
 //! - **Percent and degree signs** may be left out too, and count with their value: `25%` is `25` and `1/4`, `60°` is `60`
 //!   and `π/3`. Two percentages are compared as such.
 //! - **No tolerance**, but one: a decimal of ten digits or more may stand for a number that has no finite decimal.
-//! - **Order**: bare lists and sets have none, tuples, vectors and matrices do. Lists count repeats, sets do not.
+//! - **Order**: tuples, vectors and matrices have one; sets, values joined by `or` and the values of one name (`x = 1, 2`)
+//!   have none. A bare gold list is one of all solutions, in any order, unless its numbers neither rise nor fall (`0.1, 4,
+//!   2`): then they stand in the order that the question asks for. Lists count repeats, sets do not.
 //! - **Names** (`x =`, `f(x) =`, `AB =`, `x ∈`) may be left out on one side; two different ones are not equal. Values of
 //!   several names are then taken in order. An equation that names nothing (`2x + z = 1`) is not its right side.
 //! - **Equations** are equal up to a factor, inequalities up to a positive one. A gold inequality accepts its solution

@@ -27,9 +27,9 @@ impl Field {
                             if to != from && (mentions(&found_sides.1, from) || mentions(&sides.1, to)) =>
                         {
                             let renamed = renamed(found_sides.1.clone(), from, to);
-                            !mentions(&found_sides.1, to) && self.same(a, &arrange(renamed))
+                            !mentions(&found_sides.1, to) && self.same_solution(a, &arrange(renamed))
                         }
-                        _ => self.same(a, b),
+                        _ => self.same_solution(a, b),
                     };
                 }
                 self.same_equation(&[sides.0.clone(), sides.1.clone()], &[found_sides.0.clone(), found_sides.1.clone()])
@@ -43,7 +43,7 @@ impl Field {
             (Answer::Member(name, a), Answer::Member(other, b)) => name == other && self.same(a, b),
             (Answer::Member(_, a), b) if !is_relation(b) => self.same(a, b),
             (a, Answer::Member(name, b)) if !is_relation(a) => self.same_unnamed(a, name, b),
-            (Answer::Named(_, a, _), b) if !is_relation(b) => self.same(a, b),
+            (Answer::Named(_, a, _), b) if !is_relation(b) => self.same_solution(a, b),
             (a, Answer::Named(name, b, _)) if !is_relation(a) => self.same_unnamed(a, name, b),
             (Answer::Record(a), Answer::Record(b)) => {
                 a.len() == b.len()
@@ -56,6 +56,9 @@ impl Field {
             }
             (Answer::Ordered('(', a, ')') | Answer::List(a), Answer::Record(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(value, (_, found))| self.same(value, found))
+            }
+            (Answer::List(a), Answer::List(b) | Answer::Set(b)) if self.is_in_order_asked(a) => {
+                matches!(found, Answer::List(_)) && a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.same(a, b))
             }
             (Answer::List(a), Answer::List(b)) => a.len() == b.len() && self.matched(a, b),
             (Answer::Set(a), Answer::Set(b) | Answer::List(b)) | (Answer::List(a), Answer::Set(b)) => {
@@ -91,6 +94,25 @@ impl Field {
     fn same_unnamed(&mut self, gold: &Answer, name: &Name, found: &Answer) -> bool {
         let itself = matches!(gold, Answer::Value(node) if mentions(node, &name.text));
         !itself && self.same(gold, found)
+    }
+
+    /// The values of one name: what solves it, in any order.
+    fn same_solution(&mut self, gold: &Answer, found: &Answer) -> bool {
+        match (gold, found) {
+            (Answer::List(a), Answer::List(b)) => a.len() == b.len() && self.matched(a, b),
+            _ => self.same(gold, found),
+        }
+    }
+
+    /// Whether a bare gold list is one of numbers that neither rise nor fall: who lists all solutions sorts them, so
+    /// these stand in the order that was asked for.
+    fn is_in_order_asked(&mut self, items: &[Answer]) -> bool {
+        let mut number = |item: &Answer| match item {
+            Answer::Value(node) => self.value(node).ok()?.value(),
+            _ => None,
+        };
+        let Some(numbers) = items.iter().map(&mut number).collect::<Option<Vec<Exact>>>() else { return false };
+        !numbers.is_sorted() && !numbers.is_sorted_by(|a, b| a >= b)
     }
 
     /// One-to-one in any order.

@@ -16,7 +16,7 @@ pub(super) enum Answer {
     /// A tuple, a vector or an interval, with its brackets.
     Ordered(char, Vec<Answer>, char),
     Set(Vec<Answer>),
-    /// Bare values; the order is of no account.
+    /// Bare values.
     List(Vec<Answer>),
     Named(Name, Box<Answer>, Box<(Node, Node)>),
     /// Values with names that all differ.
@@ -126,6 +126,7 @@ fn list(items: Vec<Node>, or: bool) -> Answer {
             });
             Answer::Named(name, Box::new(Answer::List(values.collect())), sides)
         }
+        _ if or => Answer::Set(items),
         _ => Answer::List(items),
     }
 }
