@@ -19,6 +19,10 @@ use polya_datasets::cli::synthesize::{SynthesizeArgs, synthesize};
 #[cfg(feature = "network")]
 use polya_datasets::cli::teach::{TeachArgs, teach};
 
+#[cfg(feature = "allocator")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Polya's data: four-stage trajectories from published files, teacher models and built-in problems; planted errors,
 /// splits, contamination, scores.
 ///
