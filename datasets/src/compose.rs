@@ -22,6 +22,7 @@ use crate::arithmetic::calculation::{self, Room};
 use crate::arithmetic::expression::{Expression, ExpressionError, Operator, push_right};
 use crate::arithmetic::marks::marks;
 use crate::arithmetic::{Exact, Stated, number};
+use crate::blanks;
 use crate::graph::steps::origin;
 use crate::scores::derivation::Givens;
 use crate::trajectory::Trajectory;
@@ -391,13 +392,13 @@ fn understand(problem: &Problem<'_>, steps: &[Step], words: Words) -> String {
 fn push_goal(line: &mut String, asked: &str) {
     let mut last = "";
     let mut end = asked.len();
-    for (at, mark) in asked.rmatch_indices(['.', '?', '!']).chain([(0, "")]) {
-        let start = at + mark.len();
+    let ends = memchr::memchr3_iter(b'.', b'?', b'!', asked.as_bytes()).rev();
+    for (start, mark) in ends.map(|at| (at + 1, asked.as_bytes()[at])).chain([(0, 0)]) {
         let after = &asked[start..];
         // A mark within a number or a word ends nothing, and neither does `n! = 6`.
         let is_inside = !after.is_empty() && !after.starts_with(char::is_whitespace);
-        let is_factorial = mark == "!" && after.trim_start().starts_with(|next: char| !next.is_uppercase());
-        if !mark.is_empty() && (is_inside || is_factorial) {
+        let is_factorial = mark == b'!' && after.trim_start().starts_with(|next: char| !next.is_uppercase());
+        if mark != 0 && (is_inside || is_factorial) {
             continue;
         }
         let sentence = asked[start..end].trim();
@@ -409,6 +410,9 @@ fn push_goal(line: &mut String, asked: &str) {
         if last.is_empty() {
             last = sentence;
         }
+    }
+    if blanks::are_single(last) {
+        return line.push_str(last);
     }
     for (index, word) in last.split_whitespace().enumerate() {
         if index > 0 {

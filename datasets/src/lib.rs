@@ -2,6 +2,7 @@
 //! `teach`, `fetch` and `network`, behind the cargo feature of that name.
 
 pub mod arithmetic;
+mod blanks;
 pub mod cli;
 pub mod compose;
 pub mod contamination;

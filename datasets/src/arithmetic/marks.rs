@@ -15,35 +15,75 @@ pub(crate) struct Mark {
 /// character that is neither ASCII nor a letter.
 pub(crate) fn marks(text: &str) -> Vec<Mark> {
     let bytes = text.as_bytes();
+    let kind = |at: usize| bytes.get(at).map_or(Kind::Other, |byte| KINDS[usize::from(*byte)]);
     let mut marks = Vec::with_capacity(16);
     let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | 0x80.. => {
-                let letters = words::letters(text, at);
-                if letters == 0 || words::may_say_a_number(&text[at..at + letters]) {
-                    marks.push(Mark { at, letters });
+    while at < bytes.len() {
+        let start = at;
+        at += 1;
+        match kind(start) {
+            Kind::Other => {}
+            Kind::Letter => {
+                while kind(at) == Kind::Letter {
+                    at += 1;
                 }
-                at += if letters > 0 { letters } else { text[at..].chars().next().map_or(1, char::len_utf8) };
+                if kind(at) == Kind::Wide {
+                    at = start + words::letters(text, start);
+                }
+                if words::may_say_a_number(&bytes[start..at]) {
+                    marks.push(Mark { at: start, letters: at - start });
+                }
             }
-            b'0'..=b'9' => {
-                marks.push(Mark { at, letters: 0 });
-                while is_digit(at) {
+            Kind::Digit => {
+                marks.push(Mark { at: start, letters: 0 });
+                while kind(at) == Kind::Digit {
                     at += 1;
                 }
             }
-            b'(' | b'.' => {
-                if byte == b'(' || is_digit(at + 1) {
-                    marks.push(Mark { at, letters: 0 });
+            Kind::Bracket => marks.push(Mark { at: start, letters: 0 }),
+            Kind::Point if kind(at) == Kind::Digit => marks.push(Mark { at: start, letters: 0 }),
+            Kind::Point => {}
+            Kind::Wide => {
+                // A word that begins so is no English one.
+                let letters = words::letters(text, start);
+                if letters == 0 {
+                    marks.push(Mark { at: start, letters: 0 });
                 }
-                at += 1;
+                at = start + if letters > 0 { letters } else { text[start..].chars().next().map_or(1, char::len_utf8) };
             }
-            _ => at += 1,
         }
     }
     marks
 }
+
+/// What a byte may begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Other,
+    Letter,
+    Digit,
+    Bracket,
+    Point,
+    /// It is a part of a character that is not ASCII.
+    Wide,
+}
+
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Other; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' => Kind::Letter,
+            b'0'..=b'9' => Kind::Digit,
+            b'(' => Kind::Bracket,
+            b'.' => Kind::Point,
+            0x80.. => Kind::Wide,
+            _ => Kind::Other,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 /// Has `read` read at each place that it did not read beyond: with the word that stands there, or none. It returns how
 /// many bytes it read. Where digits stand that are none of its numbers, it is asked again from the next one.
@@ -69,5 +109,38 @@ pub(crate) fn read_at<'t>(text: &'t str, marks: &[Mark], mut read: impl FnMut(us
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_say_a_number_is_marked() {
+        let text = "Lan has twenty-five apples, 1,200.5 (half) ½ of điều and gés. An end. .5";
+        let places: Vec<usize> = marks(text).iter().map(|mark| mark.at).collect();
+        let expected = ["twenty", "five", "1,200", "200.5", ".5 (", "5 (", "(half", "half)", "½", ".5", "5"];
+        let mut from = 0;
+        let expected: Vec<usize> = expected
+            .iter()
+            .map(|part| {
+                let at = from + text[from..].find(part).unwrap();
+                from = at + text[at..].chars().next().unwrap().len_utf8();
+                at
+            })
+            .collect();
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn what_was_read_is_not_read_again_and_digits_that_are_no_number_are_tried_one_by_one() {
+        let text = "x 1,200 and 345 two";
+        let mut asked = Vec::new();
+        read_at(text, &marks(text), |at, word| {
+            asked.push((at, word));
+            if at == 2 { 5 } else { 0 }
+        });
+        assert_eq!(asked, [(2, None), (12, None), (13, None), (14, None), (16, Some("two"))]);
     }
 }

@@ -163,6 +163,9 @@ fn written_number(text: &str, after_stroke: bool) -> Option<Written> {
 
 /// The one quantity that two neighbours are.
 fn joined(before: &Term, between: &str, term: &Term) -> Option<Term> {
+    if !matches!(between, "" | " " | "-" | " and a ") {
+        return None;
+    }
     let whole = |value: &Exact| value.small().filter(|(_, under)| *under == 1).map(|(whole, _)| whole);
     let (first, second) = (&before.value, &term.value);
     let is_half = *second == Exact::ratio(1, 2);

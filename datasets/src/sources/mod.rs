@@ -114,10 +114,8 @@ pub struct At<'a> {
 impl At<'_> {
     /// `gsm8k/train/17`, or `math/train/algebra/1057` where each problem has its file.
     pub fn id(&self) -> String {
-        match self.name {
-            Some(name) => format!("{}/{name}", self.prefix),
-            None => format!("{}/{}", self.prefix, self.index),
-        }
+        let mut number = itoa::Buffer::new();
+        [self.prefix, "/", self.name.unwrap_or_else(|| number.format(self.index))].concat()
     }
 }
 

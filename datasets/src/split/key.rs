@@ -4,6 +4,7 @@
 //! the first version, and splits by it stay as they are.
 
 use super::latex::{self, Part};
+use crate::blanks;
 use crate::nfc::nfc;
 
 /// A question as the split and the search for duplicates see it: NFC, lower case, white space and invisible characters
@@ -34,18 +35,22 @@ pub fn problem_key(question: &str) -> String {
     blake3::hash(normalise(question).as_bytes()).to_hex()[..16].to_owned()
 }
 
-/// The same for a text of ASCII without LaTeX: what stands between white space, joined.
+/// The same for a text of ASCII without LaTeX.
 fn ascii(question: &str) -> String {
-    let mut text = Vec::with_capacity(question.len());
+    let lower = question.to_ascii_lowercase();
+    if blanks::are_single(&lower) && memchr::memchr(b'`', lower.as_bytes()).is_none() {
+        return lower;
+    }
+    let mut text = Vec::with_capacity(lower.len());
     let mut gap = false;
-    for byte in question.bytes() {
+    for byte in lower.into_bytes() {
         match byte {
             b'\t'..=b'\r' | b' ' => gap = !text.is_empty(),
             _ => {
                 if std::mem::take(&mut gap) {
                     text.push(b' ');
                 }
-                text.push(if byte == b'`' { b'\'' } else { byte.to_ascii_lowercase() });
+                text.push(if byte == b'`' { b'\'' } else { byte });
             }
         }
     }
