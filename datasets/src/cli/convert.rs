@@ -14,7 +14,7 @@ use crate::sources::lines::{LINE_MAX, Lines};
 use crate::trajectory::Trajectory;
 
 /// Rows handed to the Parquet writer at once; memory does not grow with the file.
-const ROWS: usize = 4_096;
+const ROWS: usize = 512;
 
 /// Convert trajectories between Parquet and JSON Lines, by the names' endings.
 ///

@@ -14,7 +14,7 @@ use crate::split::{BANDS, Sides, Splitter};
 use crate::trajectory::Trajectory;
 
 /// Rows that are written at once.
-const ROWS: usize = 4096;
+const ROWS: usize = 512;
 /// Below this similarity too many pairs would be missed.
 const SIMILARITY_MIN: f64 = 0.2;
 

@@ -20,7 +20,7 @@ use crate::trajectory::Trajectory;
 const ROWS: usize = 256;
 
 /// A row group has no more encoded bytes, so that what a writer holds does not grow with the file.
-const GROUP_BYTES: usize = 4 << 20;
+const GROUP_BYTES: usize = 2 << 20;
 /// Bytes of a page: small, so that it is packed while rows are made and not all at the end.
 const PAGE_BYTES: usize = 1 << 16;
 

@@ -19,7 +19,7 @@ use crate::split::normalise;
 use crate::trajectory::Trajectory;
 
 /// Records in a chunk, which one core converts.
-const CHUNK: usize = 128;
+const CHUNK: usize = 64;
 /// A chunk that holds more bytes takes no more records.
 const CHUNK_BYTES: usize = 1 << 18;
 
@@ -88,7 +88,7 @@ pub enum ParseError {
 
 /// Parses all files.
 pub fn parse(inputs: &[Input], options: Options, sink: &mut impl Sink) -> Result<Summary, ParseError> {
-    let mut run = Run { options, sink, summary: Summary::default(), seen: Seen::default(), names: Vec::new() };
+    let mut run = Run { options, sink, summary: Summary::default(), seen: Seen::new(), names: Vec::new() };
     let mut hashes = Vec::new();
     let mut prefixes = HashSet::new();
     for input in inputs {

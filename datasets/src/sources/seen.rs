@@ -14,8 +14,8 @@ pub(super) type Key = [u8; 16];
 /// File, line and byte. The line is counted from 1.
 pub(super) type Seat = (u32, u64, u64);
 
-/// No more are held in memory.
-const NEAR: usize = 1 << 14;
+/// No more are held in memory: what fills 16,384 buckets.
+const NEAR: usize = 14_336;
 /// The first size of the table on disk, and how it grows.
 const SLOTS: u64 = 1 << 16;
 const GROWTH: u64 = 4;
@@ -23,13 +23,17 @@ const GROWTH: u64 = 4;
 const WINDOW: usize = 16;
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Seen {
     near: HashTable<Entry>,
     far: Option<Far>,
 }
 
 impl Seen {
+    /// None seen yet.
+    pub(super) fn new() -> Self {
+        Seen { near: HashTable::with_capacity(NEAR), far: None }
+    }
+
     /// Where the problem was first; if that is here, it is remembered. Errors are those of the temporary folder.
     pub(super) fn first(&mut self, key: Key, seat: Seat) -> Result<Option<Seat>, Error> {
         let entry = Entry::new(key, seat);
@@ -168,7 +172,7 @@ mod tests {
 
     #[test]
     fn each_problem_is_found_where_it_was_first_however_many_there_are() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::new();
         let key = |number: u64| {
             let mut key = [0; 16];
             key.copy_from_slice(&blake3::hash(&(number / 2).to_le_bytes()).as_bytes()[..16]);
