@@ -19,7 +19,7 @@ use crate::trajectory::Trajectory;
 
 /// Rows handed to the Parquet writer at once.
 const ROWS: usize = 256;
-/// So many rejects are told where no file takes them.
+/// So many rejects, and so many duplicates, are told where no file takes them.
 const TOLD: u64 = 5;
 
 /// Reads published files and writes trajectories.
@@ -75,7 +75,7 @@ pub fn run(arguments: &Parse) -> Result<(), Failure> {
         rows: Vec::with_capacity(ROWS),
         rejects: arguments.rejects.as_deref().map(create).transpose()?,
         duplicates: arguments.duplicates.as_deref().map(create).transpose()?,
-        told: 0,
+        told: [0; 2],
         source: None,
         progress: Progress::rows("records"),
     };
@@ -132,7 +132,8 @@ struct Files {
     rows: Vec<Trajectory>,
     rejects: Option<BufWriter<File>>,
     duplicates: Option<BufWriter<File>>,
-    told: u64,
+    /// Rejects and duplicates told.
+    told: [u64; 2],
     source: Option<Source>,
     progress: Progress,
 }
@@ -173,32 +174,34 @@ impl Sink for Files {
     fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
         match &mut self.rejects {
             Some(file) => return line(file, &reject),
-            None if self.told < TOLD => {
+            None if self.told[0] < TOLD => {
                 let place = &reject.place;
                 eprintln!("{}, line {}: {}: {}", place.source, place.line, reject.reason, reject.detail);
             }
-            None if self.told == TOLD => eprintln!("more rejects follow; --rejects FILE.jsonl keeps them all"),
+            None if self.told[0] == TOLD => eprintln!("more rejects follow; --rejects FILE.jsonl keeps them all"),
             None => {}
         }
-        self.told += 1;
+        self.told[0] += 1;
         Ok(())
     }
 
     fn duplicate(&mut self, duplicate: Duplicate) -> anyhow::Result<()> {
         match &mut self.duplicates {
-            Some(file) => line(file, &duplicate),
-            None => {
+            Some(file) => return line(file, &duplicate),
+            None if self.told[1] < TOLD => {
                 let (place, first) = (&duplicate.place, &duplicate.first);
-                if self.told < TOLD {
-                    eprintln!(
-                        "{}, line {}: the problem of {}, line {}",
-                        place.source, place.line, first.source, first.line
-                    );
-                }
-                self.told += 1;
-                Ok(())
+                eprintln!(
+                    "{}, line {}: the problem of {}, line {}",
+                    place.source, place.line, first.source, first.line
+                );
             }
+            None if self.told[1] == TOLD => {
+                eprintln!("more duplicates follow; --duplicates FILE.jsonl keeps them all");
+            }
+            None => {}
         }
+        self.told[1] += 1;
+        Ok(())
     }
 
     fn progress(&mut self, records: u64) {
