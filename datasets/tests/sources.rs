@@ -64,6 +64,36 @@ fn packed_files_are_recognised_and_each_place_of_a_duplicate_is_told() {
 }
 
 #[test]
+fn the_files_are_the_same_bytes_on_one_thread_and_on_many() {
+    let desk = Desk::new();
+    // Rows that take long among short ones, so that later chunks are done before earlier ones.
+    let row = |number: u32| match number % 11 {
+        3 => "oops\n".to_owned(),
+        5 => gsm8k(number / 2),
+        _ if number % 640 < 64 => {
+            let answer =
+                format!("{}so it is {number}.\n#### {number}", "He adds 3 + 4 = 7 and 8 - 1 = 7 again. ".repeat(50));
+            json!({ "question": format!("{} {number}?", "Lan has 3 pens. ".repeat(90)), "answer": answer }).to_string()
+                + "\n"
+        }
+        _ => gsm8k(number),
+    };
+    let input = desk.write("train.jsonl", (0..4_000).map(row).collect::<String>());
+    let made = ["1", "2", "7"].map(|threads| {
+        let [output, rejects, duplicates] =
+            ["o.parquet", "r.jsonl", "d.jsonl"].map(|name| desk.text(&format!("{threads}{name}")));
+        let mut command = datasets(&["parse", "--json", "--input", &input, "--output", &output]);
+        command.args(["--rejects", &rejects, "--duplicates", &duplicates]).env("RAYON_NUM_THREADS", threads);
+        let (code, printed, said) = finish(command);
+        assert_eq!(code, Some(0), "{said}");
+        (printed, said, [output, rejects, duplicates].map(|path| std::fs::read(path).unwrap()))
+    });
+    let counts: Value = serde_json::from_str(&made[0].0).unwrap();
+    assert!(counts["duplicates"].as_u64() > Some(100) && counts["rejected"]["not_json"] == 364, "{counts}");
+    assert!(made[0] == made[1] && made[0] == made[2], "order, counts and bytes do not depend on the threads");
+}
+
+#[test]
 fn a_tree_of_documents_has_its_paths_as_ids() {
     let desk = Desk::new();
     for (name, number) in [("train/algebra/10.json", 5), ("train/algebra/2.json", 6), ("test/geometry/1.json", 7)] {
