@@ -265,7 +265,8 @@ impl Machine {
             work.kept.clear();
         } else {
             effects.extend(self.drop_work());
-            effects.push(Effect::Job(Job::Clear));
+            // Before the first Welcome there is nothing to clear, and no trainer that could.
+            effects.extend(self.is_member().then_some(Effect::Job(Job::Clear)));
         }
         effects.push(Effect::Reconnect { reason: format!("fenced: {}", fence.reason) });
         effects

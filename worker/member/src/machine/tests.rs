@@ -279,6 +279,18 @@ fn r8_a_lost_stream_takes_leases_and_unkept_results() {
     assert_eq!(story.computed(1, 0, 3), ["done 3"]);
 }
 
+/// R6. A machine whose clock is behind that of the one whose place it takes.
+#[test]
+fn a_fence_before_the_first_welcome_only_makes_it_come_again_as_the_newest() {
+    let identity = Identity { worker: "w0".to_owned(), incarnation: 5, ..Identity::default() };
+    let mut story = Story { machine: Machine::new(identity) };
+    let fence = Order::Fence(Fence { reason: "incarnation 5 of w0 is stale".to_owned(), incarnation: 9 });
+    assert_eq!(story.order(fence), ["reconnect"]);
+    story.lost();
+    assert_eq!(story.machine.hello().incarnation, 10);
+    assert_eq!(story.order(welcome(1)), ["job loading the base"]);
+}
+
 #[test]
 fn a_fence_clears_the_sum_and_keeps_the_model() {
     let mut story = Story::working();
