@@ -191,7 +191,7 @@ impl Driver {
                 self.workers.remove(&connection);
                 self.events.push_back(Event::Disconnected(connection));
             }
-            Input::Uploaded { step, files } => self.uploaded(step, files)?,
+            Input::Uploaded { step, worker, files } => self.uploaded(step, worker, files)?,
             Input::Saved { step, result } => match result {
                 Ok(manifest) => {
                     self.flush_statistics()?;
@@ -269,12 +269,13 @@ impl Driver {
     }
 
     /// A checkpoint's state has come: it must be the committed one.
-    fn uploaded(&mut self, step: u64, files: StateFiles) -> Result<(), ExitError> {
+    fn uploaded(&mut self, step: u64, worker: String, files: StateFiles) -> Result<(), ExitError> {
         let fold = polya_proto::state_digest(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
         let state = Digest(fold);
-        if self.core.journal().state(step) != Some(state) {
-            tracing::warn!(step, "an uploaded state is not the committed one; it is not written");
-            return self.handle(Event::CheckpointLost { step });
+        match self.core.journal().state(step) {
+            Some(committed) if committed == state => {}
+            Some(_) => return self.handle(Event::CheckpointWrong { step, worker, state }),
+            None => return self.handle(Event::CheckpointLost { step }), // so late that the step is forgotten
         }
         let json = StateJson { step, state, epoch: self.core.journal().epoch() };
         let (run_dir, inputs) = (self.run_dir.clone(), self.inputs.clone());

@@ -42,6 +42,8 @@ pub enum Input {
     Uploaded {
         /// Of which step.
         step: u64,
+        /// Who sent it.
+        worker: String,
         /// Its files.
         files: StateFiles,
     },
@@ -187,7 +189,8 @@ impl Coordinator for Service {
 
     async fn put_state(&self, request: Request<Streaming<StateChunk>>) -> Result<Response<PutStateReply>, Status> {
         let mut chunks = request.into_inner();
-        let (mut step, mut files, mut bytes, mut complete) = (0, StateFiles::new(), 0, false);
+        let (mut step, mut worker, mut files, mut bytes, mut complete) =
+            (0, String::new(), StateFiles::new(), 0, false);
         let mut sizes: Vec<u64> = vec![];
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk?;
@@ -195,7 +198,7 @@ impl Coordinator for Service {
             if bytes > STATE_BYTES_MAX {
                 return Err(Status::resource_exhausted("the state is larger than any that Polya makes"));
             }
-            step = chunk.step;
+            (step, worker) = (chunk.step, chunk.worker);
             match files.last_mut() {
                 Some((name, data)) if *name == chunk.file => data.extend_from_slice(&chunk.data),
                 _ => {
@@ -209,7 +212,7 @@ impl Coordinator for Service {
         if !complete || !whole {
             return Err(Status::aborted("the upload ended before its last chunk"));
         }
-        self.tell(Input::Uploaded { step, files }).await?;
+        self.tell(Input::Uploaded { step, worker, files }).await?;
         Ok(Response::new(PutStateReply {}))
     }
 

@@ -159,6 +159,15 @@ pub enum Event {
         /// Of which step.
         step: u64,
     },
+    /// The state that a worker sent for a checkpoint is not the committed one.
+    CheckpointWrong {
+        /// Of which step.
+        step: u64,
+        /// Who sent it.
+        worker: String,
+        /// What it folds to.
+        state: Digest,
+    },
     /// The shell has cut an evaluation into units.
     EvaluationPlanned {
         /// How many.

@@ -83,6 +83,10 @@ fn apply(state: &mut State, event: Event, now_ms: u64, actions: &mut Vec<Action>
             state.saving = None;
             actions.push(Action::Note(format!("checkpoint of step {step} was not completed; it is saved again later")));
         }
+        Event::CheckpointWrong { step, worker, state: sent } => {
+            let what = format!("step {step}: state {sent}, sent for the checkpoint, is not the committed one");
+            membership::disagreement(state, &what, &[worker], actions);
+        }
         Event::EvaluationPlanned { units } => evaluation::planned(state, units, actions),
         Event::EvaluationScored => evaluation::scored(state),
         Event::Drain => {

@@ -397,6 +397,13 @@ fn of_two_that_make_different_states_the_one_whose_memory_changed_is_named() {
 }
 
 #[test]
+fn who_sends_another_state_for_a_checkpoint_than_the_committed_one_is_named() {
+    let mut story = Story::with_step_one(setup(), &["w0"]);
+    let said = story.apply(Event::CheckpointWrong { step: 1, worker: "w0".to_owned(), state: story::state(9) });
+    assert!(said.last().unwrap().ends_with("is not the committed one; workers involved: w0"), "{said:?}");
+}
+
+#[test]
 fn without_a_third_worker_both_are_named_after_a_while() {
     let mut story = Story::new(Setup { second_computation: 1, ..setup() });
     story.join_all(&["w0", "w1"]);
