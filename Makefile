@@ -1,7 +1,7 @@
 # Every target works in a bare checkout with Rust, a C++ compiler and Python with pip; `make help` lists them.
 # LIBTORCH=/path takes a libtorch 2.11.0 of yours, ARGS="…" adds to the demo's command line.
 
-.PHONY: help demo test test-faults build check interop manifests bench bench-control fuzz libtorch nvrtc tools deny
+.PHONY: help demo test test-faults mutations build check interop manifests bench bench-control fuzz libtorch nvrtc tools deny
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -24,10 +24,13 @@ demo: build ## fine-tune the built-in model with two local workers and print the
 test: build nvrtc ## all tests
 	cargo test --release --workspace --locked
 
-test-faults: build ## the long forms of the fault tests: 100,000 histories, all lies, every way to die at every point
+test-faults: build ## the long forms of the fault tests: 100,000 histories, all lies, 1,000 storms, every way to die at every point
 	FAULTS_FULL=1 cargo test --release --workspace --locked --no-fail-fast --test random_events --test lies --test rewind \
 	  --test known_bugs --test kill_matrix --test world_sizes --test coordinator_killed --test churn --test slow_worker \
-	  --test zombie -- --nocapture --test-threads=1
+	  --test zombie --test storms -- --nocapture --test-threads=1
+
+mutations: build ## each rule of the protocol broken once in a scratch copy: which test notices (an hour)
+	$(PYTHON) scripts/mutations
 
 build: libtorch ## the release binaries, in target/release
 	cargo build --release --workspace --bins --locked

@@ -20,6 +20,8 @@ use crate::trainer::{
 /// Tensors, and words in each.
 const TENSORS: usize = 2;
 const WORDS: usize = 4;
+/// The one file of a state.
+const FILE: &str = "optimizer.safetensors";
 /// Binary digits after the point of a gradient.
 const POINT: i32 = 12;
 /// A waiting all-reduce looks at the abort this often.
@@ -84,8 +86,8 @@ impl IntegerFold {
         hash.update(&lease.step.to_le_bytes()).update(&lease.microbatch.to_le_bytes());
         for sample in &lease.samples {
             hash.update(sample.id.as_bytes()).update(&[0]);
-            sample.ids.iter().for_each(|id| {
-                hash.update(&id.to_le_bytes());
+            sample.ids.iter().chain(&sample.weight_bits).for_each(|word| {
+                hash.update(&word.to_le_bytes());
             });
         }
         let mut bytes = hash.finalize_xof();
@@ -127,8 +129,7 @@ impl Trainer for IntegerFold {
     }
 
     fn save(&self) -> Result<StateFiles, TrainerError> {
-        let data = self.state.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Ok(vec![("optimizer.safetensors".to_owned(), data)])
+        Ok(vec![(FILE.to_owned(), bytes(&self.state))])
     }
 
     fn committed_digest(&self) -> Result<StateDigest, TrainerError> {
@@ -299,13 +300,13 @@ fn digest(seed: u64, words: &Words<i32>) -> u64 {
     })
 }
 
-/// S_t.
+/// S_t: the coordinator folds the same from the file of a checkpoint.
 fn fold(state: &Words<i64>) -> StateDigest {
-    let mut hash = blake3::Hasher::new();
-    state.iter().for_each(|word| {
-        hash.update(&word.to_le_bytes());
-    });
-    *hash.finalize().as_bytes()
+    polya_proto::state_digest([(FILE, bytes(state).as_slice())])
+}
+
+fn bytes(state: &Words<i64>) -> Vec<u8> {
+    state.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// Counts by stage; every second token is right, a token costs one nat.
