@@ -3,6 +3,7 @@
 mod contents;
 mod farewell;
 mod local;
+mod saving;
 
 pub(crate) use contents::welcome;
 
@@ -11,15 +12,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use coordinator_core::record::{Commit, Record};
-use coordinator_core::{Action, Connection, Digest, End, Event, Order, Purpose, State, transition_all};
+use coordinator_core::{Action, Connection, End, Event, Order, Purpose, State, transition_all};
 use local::Deaths;
 use polya_proto::v1::{self, worker_message};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::checkpoints::{self, StateFiles, StateJson};
+use crate::checkpoints;
 use crate::config::Config;
 use crate::evaluation::{self, Evaluation, Scores};
 use crate::exit::ExitError;
@@ -61,6 +62,8 @@ pub struct Driver {
     workers: BTreeMap<Connection, v1::Hello>,
     evaluation: Option<Evaluation>,
     next_unit: u64,
+    /// Steps whose checkpoint is being written.
+    writing: BTreeSet<u64>,
     events: VecDeque<Event>,
     rows: Vec<statistics::Row>,
     deaths: Deaths,
@@ -130,6 +133,7 @@ impl Driver {
             workers: BTreeMap::new(),
             evaluation: None,
             next_unit: 0,
+            writing: BTreeSet::new(),
             events: VecDeque::new(),
             rows: vec![],
             deaths: Deaths::default(),
@@ -192,17 +196,7 @@ impl Driver {
                 self.events.push_back(Event::Disconnected(connection));
             }
             Input::Uploaded { step, worker, files } => self.uploaded(step, worker, files)?,
-            Input::Saved { step, result } => match result {
-                Ok(manifest) => {
-                    self.flush_statistics()?;
-                    self.handle(Event::CheckpointWritten { step, manifest })?;
-                    if let Some(publisher) = &self.publisher {
-                        publisher.publish(Some(step));
-                    }
-                    checkpoints::prune(&self.run_dir, self.config.checkpoint.keep)?;
-                }
-                Err(error) => return Err(anyhow!(error).context("saving a checkpoint").into()),
-            },
+            Input::Saved { step, result } => self.saved(step, result)?,
             Input::Wanted(step, reply) => {
                 let files = checkpoints::read(&checkpoints::folder(&self.run_dir, step));
                 // A worker that has gone meanwhile wants nothing any more.
@@ -266,25 +260,6 @@ impl Driver {
                 self.handle(Event::Disconnected(connection))
             }
         }
-    }
-
-    /// A checkpoint's state has come: it must be the committed one.
-    fn uploaded(&mut self, step: u64, worker: String, files: StateFiles) -> Result<(), ExitError> {
-        let fold = polya_proto::state_digest(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
-        let state = Digest(fold);
-        match self.core.journal().state(step) {
-            Some(committed) if committed == state => {}
-            Some(_) => return self.handle(Event::CheckpointWrong { step, worker, state }),
-            None => return self.handle(Event::CheckpointLost { step }), // so late that the step is forgotten
-        }
-        let json = StateJson { step, state, epoch: self.core.journal().epoch() };
-        let (run_dir, inputs) = (self.run_dir.clone(), self.inputs.clone());
-        tokio::task::spawn_blocking(move || {
-            let result = checkpoints::save(&run_dir, &json, &files);
-            // The driver is gone only when the run is over.
-            let _ = inputs.blocking_send(Input::Saved { step, result });
-        });
-        Ok(())
     }
 
     /// Applies an event and everything that follows from it.
