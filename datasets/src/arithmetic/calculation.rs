@@ -71,7 +71,8 @@ pub(crate) fn first_holds(text: &str, language: &str, room: &mut Room) -> bool {
 
 /// The same where the text is nothing but `number operator number = number`; none for any other.
 fn simple_holds(text: &str) -> Option<bool> {
-    let (left, right) = text.split_once(" = ")?;
+    let at = memchr::memchr(b'=', text.as_bytes())?;
+    let (left, right) = (text[..at].strip_suffix(' ')?, text[at + 1..].strip_prefix(' ')?);
     let (left, (operator, operand)) = simple(left).and_then(|(left, more)| Some((left, more?)))?;
     let (value, None) = simple(right)? else { return None };
     Some(operator.apply(&left, &operand) == Ok(value))
