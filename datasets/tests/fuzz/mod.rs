@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use polya_datasets::synthesize::Random;
+use serde_json::Value;
 
 /// Executions where nobody asks for more.
 const QUICK: u64 = 3_000;
@@ -74,11 +75,12 @@ pub(crate) fn fuzz(name: &str, target: impl Fn(&[u8])) {
     let (executions, seed) = (number("POLYA_FUZZ").unwrap_or(QUICK), number("POLYA_SEED").unwrap_or(1));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(format!("{name}.txt"));
     let cases = cases(&std::fs::read(&path).expect("the corpus is committed"));
+    let documents: Vec<Value> = cases.iter().filter_map(|case| serde_json::from_slice(case).ok()).collect();
     let (begun, mut slowest) = (Instant::now(), (Duration::ZERO, vec![]));
     for execution in 0..executions {
         let input = match cases.get(execution as usize) {
             Some(case) => case.clone(),
-            None => mutant(&cases, &mut Random::new([seed, execution, name.len() as u64])),
+            None => mutant(&cases, &documents, &mut Random::new([seed, execution, name.len() as u64])),
         };
         let started = Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(|| target(&input))).is_ok();
@@ -107,8 +109,34 @@ fn cases(file: &[u8]) -> Vec<Vec<u8>> {
     cases
 }
 
-fn mutant(cases: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let mut bytes = random.choose(cases).clone();
+/// A case with its bytes changed, which is seldom JSON any more; else a document with one of its texts changed, so that
+/// what reads the text is reached.
+fn mutant(cases: &[Vec<u8>], documents: &[Value], random: &mut Random) -> Vec<u8> {
+    if documents.is_empty() || random.chance(0.5) {
+        let case = random.choose(cases).clone();
+        return changed(case, cases, random);
+    }
+    let mut document = random.choose(documents).clone();
+    let mut texts = Vec::new();
+    collect_texts(&mut document, &mut texts);
+    if !texts.is_empty() {
+        let at = random.range(0, texts.len() as i64 - 1) as usize;
+        let bytes = changed(std::mem::take(texts[at]).into_bytes(), cases, random);
+        *texts[at] = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    serde_json::to_vec(&document).expect("a document is JSON")
+}
+
+fn collect_texts<'v>(value: &'v mut Value, texts: &mut Vec<&'v mut String>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| collect_texts(item, texts)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| collect_texts(field, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn changed(mut bytes: Vec<u8>, cases: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     for _ in 0..=random.range(0, 5) {
         let at = random.range(0, bytes.len() as i64) as usize;
         let end = (at + random.range(0, 24) as usize).min(bytes.len());
