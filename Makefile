@@ -29,7 +29,7 @@ test-faults: build ## the long forms of the fault tests: 100,000 histories, all 
 	  --test known_bugs --test kill_matrix --test world_sizes --test coordinator_killed --test churn --test slow_worker \
 	  --test zombie --test storms -- --nocapture --test-threads=1
 
-mutations: build ## each rule of the protocol broken once in a scratch copy: which test notices (an hour)
+mutations: build ## each rule of the protocol broken once in a scratch copy: which test notices (ten minutes)
 	$(PYTHON) scripts/mutations
 
 build: libtorch ## the release binaries, in target/release
