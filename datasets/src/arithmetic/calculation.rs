@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::exact::Exact;
-use super::expression::{Evaluated, Expression, Made, Placed, Token, read, simple, tokens};
+use super::expression::Expression;
 use super::plain::{self, Plain};
+use super::reading::{Evaluated, Made, Placed, Token, read, simple, tokens};
 
 /// No more calculations are taken from one text.
 pub const CALCULATIONS_MAX: usize = 500;

@@ -9,6 +9,7 @@ pub mod expression;
 pub(crate) mod marks;
 pub mod number;
 pub mod plain;
+pub(crate) mod reading;
 pub(crate) mod words;
 
 pub use calculation::Stated;

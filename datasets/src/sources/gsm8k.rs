@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::reasons::{Reason, Refusal};
 use super::{At, text};
-use crate::arithmetic::expression::Reader;
+use crate::arithmetic::reading::Reader;
 use crate::arithmetic::{Exact, Expression, Operator, Stated, calculation, number};
 use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
