@@ -80,4 +80,5 @@ def step(options):
             "cpu_seconds_per_step": (time.process_time() - cpu) / options["steps"]}
 
 
-main()
+if __name__ == "__main__":
+    main()
