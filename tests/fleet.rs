@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use polya_tests::fleet::Fleet;
 use polya_tests::forge::forge;
 use polya_tests::process::{Coordinator, LIMIT, audit, proven_digests, run_texts, signal, stderr};
 use polya_tests::wait::until;
@@ -110,4 +111,22 @@ fn variables_that_choose_kernels_do_not_reach_the_arithmetic() {
     let variables = [("ATEN_CPU_CAPABILITY", "default"), ("OMP_NUM_THREADS", "2")];
     assert_eq!(Coordinator::start_in(&dir, 1, &[], &variables).wait(), Some(0));
     assert_eq!(proven_digests(&dir), reference(&[]));
+}
+
+/// The coordinator's own machine says nothing about what workers elsewhere have.
+#[test]
+fn the_first_worker_from_elsewhere_decides_the_device_and_status_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = ["worker.device=auto", "train.steps=2", "evaluation.samples=0"];
+    let mut fleet = Fleet::start(folder.path(), &more, &[]);
+    let dir = fleet.dir();
+    let waits = || status(&dir)["waiting_for"].as_str().is_some_and(|reason| reason.contains("first worker"));
+    until("the reason", LIMIT, || waits().then_some(()));
+    assert!(!dir.join("journal").exists(), "nothing has begun");
+    fleet.start_worker("w0");
+    assert_eq!(fleet.wait_for_end(), 0);
+    let survey: Value = serde_json::from_slice(&run_texts("worker", &["devices", "--json"]).stdout).unwrap();
+    let device = if survey["gpus"].as_array().unwrap().is_empty() { "cpu" } else { "cuda" };
+    let config = std::fs::read_to_string(dir.join("run.toml")).unwrap();
+    assert!(config.contains(&format!("device = \"{device}\"")), "{config}");
 }

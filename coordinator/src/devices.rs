@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use crate::exit::ExitError;
 
+/// The device that is still to be decided.
+pub const AUTO: &str = "auto";
+
 /// What `worker devices --json` says.
 #[derive(Debug, Default, Deserialize)]
 struct Survey {
@@ -18,7 +21,7 @@ struct Survey {
 /// The devices of local workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalDevices {
-    /// `cpu` or `cuda`, for run.toml.
+    /// `cpu` or `cuda`, for run.toml; `auto` where a worker elsewhere decides.
     pub device: String,
     /// What to tell people; empty where nothing was decided.
     pub said: String,
@@ -28,17 +31,10 @@ pub struct LocalDevices {
 
 /// Resolves `auto` and gives each local worker a GPU of its own. Fewer GPUs than workers is a mistake of the command line.
 ///
-/// `workers` is none where they come from elsewhere: then only `cuda` means GPUs, since the first plan is made for a device.
+/// `workers` is none where they come from elsewhere: then `auto` is left to the first of them.
 pub fn resolve(wanted: &str, workers: Option<u32>) -> Result<LocalDevices, ExitError> {
-    let plain =
-        |device: &str, said: &str| LocalDevices { device: device.to_owned(), said: said.to_owned(), gpus: vec![] };
-    let Some(workers) = workers else {
-        let said = "worker.device = cpu (auto; set worker.device=cuda where the workers have GPUs)";
-        return Ok(if wanted == "auto" { plain("cpu", said) } else { plain(wanted, "") });
-    };
-    if wanted == "cpu" {
-        return Ok(plain("cpu", ""));
-    }
+    let plain = |device: &str| LocalDevices { device: device.to_owned(), said: String::new(), gpus: vec![] };
+    let Some(workers) = workers.filter(|_| wanted != "cpu") else { return Ok(plain(wanted)) };
     let survey = survey()?;
     choose(wanted, workers, &survey, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
 }

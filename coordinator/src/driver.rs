@@ -184,7 +184,8 @@ impl Driver {
         }
     }
 
-    fn input(&mut self, input: Input) -> Result<(), ExitError> {
+    /// Takes in what the service heard.
+    pub(crate) fn input(&mut self, input: Input) -> Result<(), ExitError> {
         match input {
             Input::Connected(connection, outbox) => {
                 self.outboxes.insert(connection, outbox);

@@ -9,6 +9,7 @@ pub mod devices;
 pub mod driver;
 pub mod evaluation;
 pub mod exit;
+pub mod first_worker;
 pub mod journal;
 pub mod launcher;
 pub mod outputs;

@@ -18,9 +18,10 @@ use tokio::sync::mpsc;
 use tonic::service::interceptor::InterceptedService;
 
 use crate::config::Config;
-use crate::devices;
+use crate::devices::{self, AUTO};
 use crate::driver::{Driver, Parts, address_file, last_address};
 use crate::exit::{ExitError, STOPPED};
+use crate::first_worker::first_worker;
 use crate::launcher::{self, Launcher};
 use crate::outputs;
 use crate::run_data;
@@ -72,20 +73,46 @@ pub async fn run(mut options: Options) -> Result<u8, ExitError> {
         println!("{}", local.said);
     }
     options.config.worker.device = local.device;
-    let Options { config, run_dir, .. } = &options;
     let listener = listen(&options).await?;
     let address = listener.local_addr().context("the listener's address")?;
     let token =
         security::token(address, options.token_file.as_deref(), options.tls.is_some()).map_err(ExitError::usage)?;
     let credentials = credentials(options.tls.as_deref())?;
+    let run_dir = options.run_dir.clone();
     if !options.resume {
-        std::fs::create_dir_all(run_dir).map_err(|e| ExitError::usage(anyhow!("{}: {e}", run_dir.display())))?;
+        std::fs::create_dir_all(&run_dir).map_err(|e| ExitError::usage(anyhow!("{}: {e}", run_dir.display())))?;
     }
-    outputs::log::start(run_dir)?;
-    let data = run_data::load(config).map_err(ExitError::usage)?;
+    outputs::log::start(&run_dir)?;
+    let data = run_data::load(&options.config).map_err(ExitError::usage)?;
     for (reason, count) in &data.rejected {
         println!("{count} training samples rejected: {reason}");
     }
+    let (inputs, mut received) = mpsc::channel(INPUTS);
+    let mut stop = stop_signals()?;
+    let mut closed = Some((listener, token, credentials));
+    let mut open_door = || {
+        let (listener, token, credentials) = closed.take().expect("the door is opened once");
+        write_address(&run_dir, address)?;
+        let server = serve(listener, inputs.clone(), token, credentials)?;
+        println!("listening on {address}");
+        Ok::<_, ExitError>(server)
+    };
+    let (mut server, mut heard) = (None, vec![]);
+    if options.config.worker.device == AUTO {
+        server = Some(open_door()?);
+        println!("worker.device = auto: the first worker decides; waiting for it");
+        let first = tokio::select! {
+            first = first_worker(&mut received, &run_dir) => first,
+            _ = stop.recv() => None,
+        };
+        let Some(first) = first else {
+            return Err(anyhow!("stopped before the first worker came: nothing has begun").into());
+        };
+        println!("worker.device = {}: that is what the first worker, {}, has", first.device, first.worker);
+        options.config.worker.device = first.device;
+        heard = first.heard;
+    }
+    let (config, run_dir) = (&options.config, &run_dir);
     let setup = setup(config, &data)?;
     println!(
         "{} training samples, {} steps, {} problems and {} probes to score; run directory {}",
@@ -114,11 +141,10 @@ pub async fn run(mut options: Options) -> Result<u8, ExitError> {
         None => fold.epoch() + 1,
     };
     let core = begin_epoch(&mut journal, fold, setup, epoch, run_dir)?;
-    write_address(run_dir, address)?;
-
-    let (inputs, mut received) = mpsc::channel(INPUTS);
-    let server = serve(listener, inputs.clone(), token, credentials)?;
-    println!("listening on {address}");
+    let server = match server {
+        Some(server) => server,
+        None => open_door()?,
+    };
     let parts = Parts { core, config: config.clone(), run_dir: run_dir.clone(), data, journal };
     let mut driver = Driver::new(parts, inputs.clone())?;
     driver.publisher =
@@ -127,7 +153,10 @@ pub async fn run(mut options: Options) -> Result<u8, ExitError> {
     if !options.external {
         driver.launcher = Some(start_workers(launcher, &options)?);
     }
-    let end = driver.run(&mut received, exits, stop_signals()?).await;
+    for input in heard {
+        driver.input(input)?;
+    }
+    let end = driver.run(&mut received, exits, stop).await;
     if !matches!(end, Ok(End::Finished | End::Drained))
         && let Some(launcher) = &driver.launcher
     {

@@ -43,7 +43,7 @@ pub async fn run(dir: Option<&Path>, addr: Option<SocketAddr>, access: Access, a
             }
             Ok(0)
         }
-        (Err(_), Some(dir)) => from_journal(dir, as_json),
+        (Err(_), Some(dir)) => has_journal(dir).and_then(|()| from_journal(dir, as_json)),
         (Err(error), None) => Err(error.into()),
     }
 }
@@ -67,11 +67,18 @@ pub async fn scale(
 
 fn address(dir: Option<&Path>, addr: Option<SocketAddr>) -> Result<Option<SocketAddr>, ExitError> {
     if let Some(dir) = dir
-        && !dir.join("journal").is_file()
+        && last_address(dir).is_none()
     {
-        return Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", dir.display())));
+        has_journal(dir)?; // before the first worker from elsewhere has come, a run has an address only
     }
     Ok(addr.or_else(|| dir.and_then(last_address)))
+}
+
+fn has_journal(dir: &Path) -> Result<(), ExitError> {
+    match dir.join("journal").is_file() {
+        true => Ok(()),
+        false => Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", dir.display()))),
+    }
 }
 
 async fn ask(address: SocketAddr, access: &Access) -> anyhow::Result<StatusReply> {

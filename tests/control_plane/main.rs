@@ -63,6 +63,7 @@ fn measure(workers: u32) -> Result<String> {
             host: None,
             park_limit: Some(LIMIT),
             software: "simulated".to_owned(),
+            device: "cpu".to_owned(),
         };
         let factory = Box::new(Factory(shared.clone()));
         runtime.spawn(run_member(options, factory, std::future::pending()));

@@ -13,8 +13,9 @@ use crate::wait::until;
 pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// A small run: eight steps over three checkpoints.
-pub const SETTINGS: [&str; 8] = [
+pub const SETTINGS: [&str; 9] = [
     "run.seed=7",
+    "worker.device=cpu",
     "train.steps=8",
     "data.synthetic_count=150",
     "batch.tokens_per_microbatch=512",

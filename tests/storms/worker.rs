@@ -37,6 +37,7 @@ impl Worker {
             host: None,
             park_limit: Some(PARK_LIMIT),
             software: "a storm's".to_owned(),
+            device: "cpu".to_owned(),
         };
         let (crash, crashed) = oneshot::channel();
         let (leave, told) = oneshot::channel();

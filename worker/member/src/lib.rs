@@ -39,6 +39,8 @@ pub struct MemberOptions {
     pub park_limit: Option<Duration>,
     /// libtorch and processor, for the class at the door.
     pub software: String,
+    /// `cuda` or `cpu`: what this worker could compute on.
+    pub device: String,
 }
 
 /// How a worker's life ended.

@@ -56,6 +56,7 @@ pub(crate) struct Identity {
     pub(crate) host: String,
     pub(crate) peer_address: String,
     pub(crate) software: String,
+    pub(crate) device: String,
 }
 
 #[derive(Debug)]
@@ -114,6 +115,7 @@ impl Machine {
             host: identity.host.clone(),
             peer_address: identity.peer_address.clone(),
             software: identity.software.clone(),
+            device: identity.device.clone(),
             idle: self.held.clone(),
             class: self.class.clone(),
             ..Hello::default()

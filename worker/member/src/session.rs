@@ -88,6 +88,7 @@ impl Session {
             incarnation: options.incarnation,
             process: std::process::id(),
             software: options.software.clone(),
+            device: options.device.clone(),
             ..Identity::default()
         };
         Ok(Session {

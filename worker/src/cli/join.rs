@@ -103,6 +103,7 @@ fn options(args: &JoinArgs) -> anyhow::Result<MemberOptions> {
         host: args.host.clone(),
         park_limit: args.park_limit.map(Duration::from_secs),
         software: format!("libtorch {}, {}", LIBTORCH_VERSION, crate::trainer::processor()),
+        device: if crate::device::survey().gpus.is_empty() { "cpu" } else { "cuda" }.to_owned(),
     })
 }
 

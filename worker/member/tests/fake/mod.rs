@@ -230,6 +230,7 @@ impl Fake {
             host: None,
             park_limit: None,
             software: "a test".to_owned(),
+            device: "cpu".to_owned(),
         }
     }
 }
