@@ -247,7 +247,7 @@ mod tests {
             ("train.steps=-1", "a whole number"),
             ("adapter.verification=3", "true or false"),
             ("adapter.dropout=1.0", "less than 1"),
-            ("loss.mode=dynamic", "not in this version"),
+            ("loss.mode=slowest", "`static`, `dynamic` or `uniform`"),
             ("worker.device=gpu", "`cuda`"),
             ("data.prompt=chat", "instruct base"),
             ("failure_detection=2", "a text"),
