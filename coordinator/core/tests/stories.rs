@@ -227,6 +227,19 @@ fn r4_a_ready_without_the_whole_table_comes_again_and_only_a_later_attempt_ends_
 }
 
 #[test]
+fn r8_a_ready_that_comes_back_fences_those_who_have_begun_the_step_again() {
+    let workers = ["w0", "w1"];
+    let mut before = Story::with_step_one(setup(), &workers);
+    (0..K).for_each(|k| drop(before.done(workers[k as usize % 2], 2, k)));
+    let ready = Hello { ready: Some(before.shadow("w0", 2)), ..before.holding("w0", 1, &[0, 2]) };
+    let mut story = Story::after(setup(), before.records.clone());
+    story.hello_with(before.holding("w1", 1, &[1, 3]));
+    story.pass(1_500, &[]);
+    let said = story.hello_with(ready);
+    assert!(said.iter().any(|word| word.starts_with("w1: fence")), "its sum is of a step that is no more: {said:?}");
+}
+
+#[test]
 fn a_coordinator_lost_after_the_append_tells_the_ready_and_lets_the_others_fetch() {
     let mut before = reducing();
     let ready = Hello { ready: Some(before.shadow("w0", 1)), ..before.holding("w0", 0, &[0, 2]) };
