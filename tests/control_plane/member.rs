@@ -15,6 +15,8 @@ use worker_member::trainer::{
 
 use crate::watch;
 
+/// The one file of a state.
+const FILE: &str = "optimizer.safetensors";
 /// Steps after the first Commit that are not measured.
 const WARM_UP: u64 = 5;
 /// Tensors that a microbatch says the magnitude of.
@@ -151,6 +153,11 @@ fn hash(words: &[u64]) -> StateDigest {
     *blake3::hash(&bytes).as_bytes()
 }
 
+/// S_t: the coordinator folds the same from the file of a checkpoint.
+fn state_digest(state: u64) -> StateDigest {
+    polya_proto::state_digest([(FILE, state.to_le_bytes().as_slice())])
+}
+
 fn word(digest: StateDigest) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|index| digest[index]))
 }
@@ -161,23 +168,23 @@ impl Trainer for Member {
     }
 
     fn committed_digest(&self) -> Result<StateDigest, TrainerError> {
-        Ok(hash(&[self.state]))
+        Ok(state_digest(self.state))
     }
 
     fn initial_state(&mut self) -> Result<StateDigest, TrainerError> {
         (self.state, self.step) = (1, 0);
-        Ok(hash(&[self.state]))
+        Ok(state_digest(self.state))
     }
 
     fn load(&mut self, step: u64, files: &StateFiles) -> Result<StateDigest, TrainerError> {
         let bytes = files.first().and_then(|(_, bytes)| bytes.as_slice().try_into().ok());
         let bytes = bytes.ok_or_else(|| TrainerError::Fatal("no state".to_owned()))?;
         (self.state, self.step) = (u64::from_le_bytes(bytes), step);
-        Ok(hash(&[self.state]))
+        Ok(state_digest(self.state))
     }
 
     fn save(&self) -> Result<StateFiles, TrainerError> {
-        Ok(vec![("optimizer.safetensors".to_owned(), self.state.to_le_bytes().to_vec())])
+        Ok(vec![(FILE.to_owned(), self.state.to_le_bytes().to_vec())])
     }
 
     fn compute(&mut self, _plan: &Plan, lease: &Lease) -> Result<Done, TrainerError> {
@@ -218,7 +225,7 @@ impl Trainer for Member {
         let sum_digest = self.shared.all_reduce(plan.step, membership, self.sum).map_err(broken)?;
         let next = word(hash(&[self.state, sum_digest, plan.step]));
         self.shadow = Some((next, plan.step));
-        Ok(Shadow { sum_digest, state_digest: hash(&[next]), gradient_norm: 1.0, own_digest: self.sum })
+        Ok(Shadow { sum_digest, state_digest: state_digest(next), gradient_norm: 1.0, own_digest: self.sum })
     }
 
     fn flip(&mut self) -> Result<(), TrainerError> {
