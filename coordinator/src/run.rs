@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::devices::{self, AUTO};
 use crate::driver::{Driver, Parts, address_file, last_address};
 use crate::exit::{ExitError, STOPPED};
-use crate::first_worker::first_worker;
+use crate::first_worker::{FirstWorker, first_worker};
 use crate::launcher::{self, Launcher};
 use crate::outputs;
 use crate::run_data;
@@ -100,15 +100,7 @@ pub async fn run(mut options: Options) -> Result<u8, ExitError> {
     let (mut server, mut heard) = (None, vec![]);
     if options.config.worker.device == AUTO {
         server = Some(open_door()?);
-        println!("worker.device = auto: the first worker decides; waiting for it");
-        let first = tokio::select! {
-            first = first_worker(&mut received, &run_dir) => first,
-            _ = stop.recv() => None,
-        };
-        let Some(first) = first else {
-            return Err(anyhow!("stopped before the first worker came: nothing has begun").into());
-        };
-        println!("worker.device = {}: that is what the first worker, {}, has", first.device, first.worker);
+        let first = wait_for_first_worker(&mut received, &mut stop, &run_dir).await?;
         options.config.worker.device = first.device;
         heard = first.heard;
     }
@@ -174,6 +166,22 @@ pub async fn run(mut options: Options) -> Result<u8, ExitError> {
     server.abort();
     let code = finish(end, run_dir)?;
     dismissed.map(|()| code)
+}
+
+/// The first worker from elsewhere, unless the user stops before.
+async fn wait_for_first_worker(
+    received: &mut mpsc::Receiver<Input>,
+    stop: &mut mpsc::Receiver<()>,
+    run_dir: &Path,
+) -> Result<FirstWorker, ExitError> {
+    println!("worker.device = auto: the first worker decides; waiting for it");
+    let first = tokio::select! {
+        first = first_worker(received, run_dir) => first,
+        _ = stop.recv() => None,
+    };
+    let first = first.ok_or_else(|| anyhow!("stopped before the first worker came: nothing has begun"))?;
+    println!("worker.device = {}: that is what the first worker, {}, has", first.device, first.worker);
+    Ok(first)
 }
 
 fn finish(end: Result<End, ExitError>, run_dir: &Path) -> Result<u8, ExitError> {
