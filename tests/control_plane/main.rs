@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use member::{Factory, Shared};
+use polya_proto::exit;
 use polya_tests::process::binary;
-use worker_member::{MemberOptions, run_member};
+use worker_member::{MemberOptions, Outcome, run_member};
 
 /// Longest that one measurement may take.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -66,7 +67,12 @@ fn measure(workers: u32) -> Result<String> {
             device: "cpu".to_owned(),
         };
         let factory = Box::new(Factory(shared.clone()));
-        runtime.spawn(run_member(options, factory, std::future::pending()));
+        runtime.spawn(async move {
+            let Outcome { exit_code, reason } = run_member(options, factory, std::future::pending()).await;
+            if exit_code != exit::FINISHED {
+                eprintln!("worker s{index} has left with {exit_code}: {reason}");
+            }
+        });
     }
     let end = Instant::now() + LIMIT;
     while coordinator.try_wait()?.is_none() {

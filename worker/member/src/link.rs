@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::time::Duration;
 
 use polya_proto::v1::coordinator_client::CoordinatorClient;
 use polya_proto::v1::{CoordinatorMessage, WorkerMessage, coordinator_message::Body as Order};
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 use tonic::{Code, Response, Status, Streaming};
 
 use crate::connect::Authorized;
@@ -15,6 +16,11 @@ use crate::connect::Authorized;
 /// Calls to the coordinator.
 pub(crate) type Client = CoordinatorClient<Authorized>;
 type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Opened = Result<Response<Streaming<CoordinatorMessage>>, Status>;
+
+/// A coordinator that lives takes a connection and opens the stream long before. A connection that it refuses as it begins
+/// may leave a call behind that never ends.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where the connection stands.
 pub(crate) enum Link {
@@ -22,7 +28,7 @@ pub(crate) enum Link {
     Dialing(Waiting<Result<(Client, IpAddr), String>>),
     /// Reached; a Hello goes out as soon as it can say what the worker holds.
     Reached,
-    Opening(mpsc::Sender<WorkerMessage>, Waiting<Result<Response<Streaming<CoordinatorMessage>>, Status>>),
+    Opening(mpsc::Sender<WorkerMessage>, Waiting<Opened>),
     Up(mpsc::Sender<WorkerMessage>, Box<Streaming<CoordinatorMessage>>),
 }
 
@@ -36,6 +42,25 @@ pub(crate) enum LinkEvent {
 }
 
 impl Link {
+    /// A connection that is being made.
+    pub(crate) fn dialing(
+        limit: Duration,
+        dialing: impl Future<Output = Result<(Client, IpAddr), String>> + Send + 'static,
+    ) -> Link {
+        let late = move |_| Err(format!("no connection in {limit:?}"));
+        Link::Dialing(Box::pin(async move { timeout(limit, dialing).await.unwrap_or_else(late) }))
+    }
+
+    /// A stream that is being opened; the Hello lies in its outbox.
+    pub(crate) fn opening(
+        limit: Duration,
+        outbox: mpsc::Sender<WorkerMessage>,
+        opening: impl Future<Output = Opened> + Send + 'static,
+    ) -> Link {
+        let late = move |_| Err(Status::deadline_exceeded(format!("no answer to Hello in {limit:?}")));
+        Link::Opening(outbox, Box::pin(async move { timeout(limit, opening).await.unwrap_or_else(late) }))
+    }
+
     /// The next thing that happens to the connection. Safe to drop at any time.
     pub(crate) async fn next(&mut self) -> LinkEvent {
         match self {
@@ -72,5 +97,23 @@ fn lost(status: &Status) -> LinkEvent {
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => LinkEvent::Unwelcome(status.message().to_owned()),
         _ => LinkEvent::Lost(status.message().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_never_ends_is_a_lost_connection() {
+        let limit = Duration::from_millis(1);
+        let (outbox, _messages) = mpsc::channel(1);
+        let links = [
+            (Link::dialing(limit, std::future::pending()), "no connection in 1ms"),
+            (Link::opening(limit, outbox, std::future::pending()), "no answer to Hello in 1ms"),
+        ];
+        for (mut link, expected) in links {
+            assert!(matches!(link.next().await, LinkEvent::Lost(reason) if reason == expected), "{expected}");
+        }
     }
 }

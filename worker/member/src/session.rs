@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::connect::{Access, Backoff, Token, dial};
 use crate::job::{Job, Report, TrainerThread};
-use crate::link::{Client, Link, LinkEvent};
+use crate::link::{ANSWER_LIMIT, Client, Link, LinkEvent};
 use crate::machine::{Effect, Identity, Machine};
 use crate::peer::{Want, fetch, serve};
 use crate::rendezvous::RpcRendezvous;
@@ -177,7 +177,7 @@ impl Session {
         match event {
             LinkEvent::Rested => {
                 let dialing = dial(self.options.coordinator.clone(), self.access.clone());
-                self.link = Link::Dialing(Box::pin(dialing));
+                self.link = Link::dialing(ANSWER_LIMIT, dialing);
                 vec![]
             }
             LinkEvent::Reached(client, route) => {
@@ -233,7 +233,7 @@ impl Session {
         // A new channel has room for one.
         let _ = outbox.try_send(hello);
         let opening = async move { client.session(ReceiverStream::new(messages)).await };
-        self.link = Link::Opening(outbox, Box::pin(opening));
+        self.link = Link::opening(ANSWER_LIMIT, outbox, opening);
     }
 
     async fn open_for_peers(&mut self, route: IpAddr) -> std::io::Result<()> {
