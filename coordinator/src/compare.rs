@@ -4,14 +4,14 @@
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use coordinator_core::Record;
 use coordinator_core::record::Commit;
 use serde_json::{Value, json};
 
 use crate::config;
 use crate::exit::ExitError;
-use crate::journal::{JournalError, Records};
+use crate::journal::{self, JournalError, Records};
 
 /// One side, as far as it was read.
 struct Side {
@@ -23,10 +23,7 @@ struct Side {
 
 impl Side {
     fn open(dir: &Path) -> Result<Self, ExitError> {
-        let path = dir.join("journal");
-        if !path.is_file() {
-            return Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", dir.display())));
-        }
+        let path = journal::of_run(dir)?;
         Ok(Side { records: Records::open(&path)?, open: None, classes: vec![] })
     }
 

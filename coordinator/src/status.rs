@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::driver::last_address;
 use crate::exit::ExitError;
-use crate::journal::{JournalError, Records};
+use crate::journal::{self, JournalError, Records};
 use crate::security;
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -43,7 +43,7 @@ pub async fn run(dir: Option<&Path>, addr: Option<SocketAddr>, access: Access, a
             }
             Ok(0)
         }
-        (Err(_), Some(dir)) => has_journal(dir).and_then(|()| from_journal(dir, as_json)),
+        (Err(_), Some(dir)) => from_journal(dir, as_json),
         (Err(error), None) => Err(error.into()),
     }
 }
@@ -69,16 +69,9 @@ fn address(dir: Option<&Path>, addr: Option<SocketAddr>) -> Result<Option<Socket
     if let Some(dir) = dir
         && last_address(dir).is_none()
     {
-        has_journal(dir)?; // before the first worker from elsewhere has come, a run has an address only
+        journal::of_run(dir)?; // before the first worker from elsewhere has come, a run has an address only
     }
     Ok(addr.or_else(|| dir.and_then(last_address)))
-}
-
-fn has_journal(dir: &Path) -> Result<(), ExitError> {
-    match dir.join("journal").is_file() {
-        true => Ok(()),
-        false => Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", dir.display()))),
-    }
 }
 
 async fn ask(address: SocketAddr, access: &Access) -> anyhow::Result<StatusReply> {
@@ -155,7 +148,7 @@ fn document(reply: &StatusReply) -> serde_json::Value {
 }
 
 fn from_journal(dir: &Path, as_json: bool) -> Result<u8, ExitError> {
-    let path = dir.join("journal");
+    let path = journal::of_run(dir)?;
     let (mut steps, mut ended) = last_step(Records::tail(&path)?)?;
     if steps.is_none() {
         (steps, ended) = last_step(Records::open(&path)?)?; // the last segment has only begun

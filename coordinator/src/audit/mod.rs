@@ -9,24 +9,21 @@ pub(crate) mod proof;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use coordinator_core::audit::Auditor;
 use coordinator_core::{Record, Setup};
 use serde_json::json;
 
 use crate::config;
 use crate::exit::ExitError;
-use crate::journal::{JournalError, Records};
+use crate::journal::{self, JournalError, Records};
 use crate::run_data::{self, RunData};
 use crate::setup::{open_record, setup};
 use proof::Proof;
 
 /// Runs the command; gives the exit code. With a sample, tells that sample's history instead.
 pub fn run(run_dir: &Path, as_json: bool, sample: Option<&str>) -> Result<u8, ExitError> {
-    let journal = run_dir.join("journal");
-    if !journal.is_file() {
-        return Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", run_dir.display())));
-    }
+    let journal = journal::of_run(run_dir)?;
     let (config, _) = config::of_run_toml(&run_dir.join("run.toml"), &[]).map_err(ExitError::usage)?;
     let data = run_data::load(&config)?;
     let setup = setup(&config, &data)?;

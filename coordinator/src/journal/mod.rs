@@ -18,14 +18,26 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use coordinator_core::record::Record;
 use coordinator_core::{Digest, Journal as Fold, Setup};
 
 pub use error::JournalError;
 use error::io;
 use frame::Header;
+
+use crate::exit::ExitError;
 pub use read::Records;
 pub use rewind::rewind;
+
+/// The journal of a run directory. One that has none is a mistake of the command line.
+pub fn of_run(dir: &Path) -> Result<PathBuf, ExitError> {
+    let path = dir.join("journal");
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", dir.display()))),
+    }
+}
 
 /// A segment is sealed when it is longer.
 const SEGMENT_BYTES: u64 = 32 << 20;

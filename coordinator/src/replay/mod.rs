@@ -22,7 +22,7 @@ use crate::checkpoints;
 use crate::config::{self, Config};
 use crate::driver::{unix_ms, welcome};
 use crate::exit::ExitError;
-use crate::journal::Records;
+use crate::journal::{self, Records};
 use crate::launcher::{self, Launcher};
 use crate::run::serve;
 use crate::run_data::{self, RunData};
@@ -43,10 +43,7 @@ type Outbox = mpsc::Sender<Result<v1::CoordinatorMessage, tonic::Status>>;
 
 /// Runs the command; gives the exit code.
 pub async fn run(run_dir: &Path, step: u64, as_json: bool) -> Result<u8, ExitError> {
-    let path = run_dir.join("journal");
-    if !path.is_file() {
-        return Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", run_dir.display())));
-    }
+    let path = journal::of_run(run_dir)?;
     let (config, _) = config::of_run_toml(&run_dir.join("run.toml"), &[]).map_err(ExitError::usage)?;
     let data = run_data::load(&config)?;
     let setup = Setup {

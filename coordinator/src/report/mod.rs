@@ -8,12 +8,13 @@ mod series;
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use serde_json::Value;
 
 use crate::audit::{self, proof::Proof};
 use crate::config::{self, Config};
 use crate::exit::ExitError;
+use crate::journal;
 use crate::run_data;
 use crate::setup::{open_record, setup};
 use series::History;
@@ -32,9 +33,7 @@ struct Report {
 
 /// Runs the command; gives the exit code: 1 where the audit does not hold.
 pub fn run(run_dir: &Path) -> Result<u8, ExitError> {
-    if !run_dir.join("journal").is_file() {
-        return Err(ExitError::usage(anyhow!("{}: no journal here; is it a run directory?", run_dir.display())));
-    }
+    journal::of_run(run_dir)?;
     let (config, _) = config::of_run_toml(&run_dir.join("run.toml"), &[]).map_err(ExitError::usage)?;
     let data = run_data::load(&config)?;
     let setup = setup(&config, &data)?;
