@@ -1,6 +1,9 @@
 //! Who computes what: each microbatch goes to whoever is expected to finish it first, so a slow worker gets fewer.
 //! This decides about time alone; the sum is the same whoever computes.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::action::{Action, Order};
 use crate::event::{Connection, Done};
 use crate::membership;
@@ -10,13 +13,16 @@ use crate::state::{Member, OpenStep, Phase, Progress, State};
 /// What a microbatch is taken to cost while nobody has computed one.
 const UNKNOWN_PACE_MS: u64 = 1_000;
 
-/// A worker as a queue of work.
+/// A worker as a queue of work; the least of two is done first with one microbatch more.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Lane {
-    connection: Connection,
+    /// When it is expected to be done with one more.
+    done_in_ms: u64,
     /// When it is expected to have nothing to do.
     free_in_ms: u64,
-    pace_ms: u64,
     leases: usize,
+    connection: Connection,
+    pace_ms: u64,
 }
 
 /// Leases free microbatches to workers that have room for them.
@@ -31,11 +37,12 @@ pub(crate) fn lease(state: &mut State, now_ms: u64, actions: &mut Vec<Action>) {
     // A second lease hides the way there and back; near the end it would only bind work to a slow worker.
     let room = if free.len() > participants.len() { 2 } else { 1 };
     let usual = usual_pace(participants.iter().filter_map(|connection| members.get(connection)));
-    let lane = |connection: &Connection| Some(Lane::of(*connection, members.get(connection)?, usual, now_ms));
-    let mut lanes: Vec<Lane> = participants.iter().filter_map(lane).collect();
+    let lane = |connection: &Connection| Some(Reverse(Lane::of(*connection, members.get(connection)?, usual, now_ms)));
+    let mut lanes: BinaryHeap<Reverse<Lane>> = participants.iter().filter_map(lane).collect();
     for microbatch in free {
-        let first_done = |lane: &&mut Lane| (lane.free_in_ms + lane.pace_ms, lane.free_in_ms, lane.leases);
-        let Some(lane) = lanes.iter_mut().min_by_key(first_done) else { return };
+        let Some(mut first_done) = lanes.peek_mut() else { return };
+        let lane = &mut first_done.0;
+        lane.done_in_ms += lane.pace_ms;
         lane.free_in_ms += lane.pace_ms;
         if lane.leases >= room {
             continue; // whoever is idle now would still be later
@@ -57,7 +64,7 @@ impl Lane {
         let since_ms = member.leases.values().min().map_or(0, |since| now_ms.saturating_sub(*since));
         // Who is late is expected to be late for as long again.
         let free_in_ms = if since_ms < work_ms { work_ms - since_ms } else { since_ms };
-        Lane { connection, free_in_ms, pace_ms, leases: member.leases.len() }
+        Lane { done_in_ms: free_in_ms + pace_ms, free_in_ms, leases: member.leases.len(), connection, pace_ms }
     }
 }
 

@@ -8,7 +8,9 @@ use coordinator_core::plan::Plan;
 use coordinator_core::plan::learning_rate::LearningRate;
 use coordinator_core::plan::schedule::{Cut, Length, SampleSummary, Schedule};
 use coordinator_core::statistics::{StageStatistics, Statistics, ZERO};
-use coordinator_core::{Action, Connection, Digest, End, Event, Order, Record, Report, Setup, State, transition};
+use coordinator_core::{
+    Action, Connection, Digest, End, Event, Order, Record, Report, Setup, State, invariants, transition,
+};
 
 /// Constants of the simulated run.
 pub(crate) fn setup() -> Setup {
@@ -303,7 +305,9 @@ impl World {
         if self.end.is_some() {
             return;
         }
-        for action in transition(&mut self.state, event, self.now_ms) {
+        let actions = transition(&mut self.state, event, self.now_ms);
+        assert_eq!(invariants::check(&self.state), Ok(()), "seed and history above");
+        for action in actions {
             match action {
                 Action::Send(connection, order) => {
                     self.orders.entry(connection).and_modify(|queue| queue.push_back(order));

@@ -7,7 +7,9 @@ use coordinator_core::plan::Plan;
 use coordinator_core::plan::learning_rate::LearningRate;
 use coordinator_core::plan::schedule::{Cut, Length, SampleSummary, Schedule};
 use coordinator_core::statistics::Statistics;
-use coordinator_core::{Action, Connection, Digest, End, Event, Order, Record, Report, Setup, State, transition};
+use coordinator_core::{
+    Action, Connection, Digest, End, Event, Order, Record, Report, Setup, State, invariants, transition,
+};
 
 /// Microbatches of a step; each holds one sample.
 pub(crate) const K: u32 = 4;
@@ -100,6 +102,7 @@ impl Story {
 
     pub(crate) fn apply(&mut self, event: Event) -> Vec<String> {
         let actions = transition(&mut self.core, event, self.now_ms);
+        assert_eq!(invariants::check(&self.core), Ok(()));
         actions.into_iter().filter_map(|action| self.words(action)).collect()
     }
 
