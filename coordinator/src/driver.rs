@@ -274,7 +274,9 @@ impl Driver {
         while !self.events.is_empty() {
             self.now_ms = self.clock.now_ms();
             let events = std::mem::take(&mut self.events);
-            for action in transition_all(&mut self.core, events, self.now_ms) {
+            let mut actions = transition_all(&mut self.core, events, self.now_ms);
+            gather(&mut actions);
+            for action in actions {
                 self.execute(action)?;
             }
         }
@@ -422,6 +424,18 @@ impl Driver {
         let json = serde_json::json!({ "step": step, "holdout_loss": scores.holdout_loss,
             "per_stage_accuracy": scores.summary.per_stage_accuracy });
         std::fs::write(&path, format!("{json:#}\n")).with_context(|| path.display().to_string())
+    }
+}
+
+/// Brings together the orders to one worker that nothing but other orders stands between, so that they go out in one write
+/// to its socket: a Commit with the next step's Plan and Lease.
+fn gather(actions: &mut [Action]) {
+    let recipient = |action: &Action| match action {
+        Action::Send(connection, _) => Some(*connection),
+        _ => None,
+    };
+    for orders in actions.chunk_by_mut(|a, b| recipient(a).is_some() && recipient(b).is_some()) {
+        orders.sort_by_key(recipient); // stable: to one worker the order stays
     }
 }
 
