@@ -18,6 +18,10 @@ use polya_proto::exit;
 use polya_tests::process::binary;
 use worker_member::{MemberOptions, Outcome, run_member};
 
+/// The members share the machine with the coordinator: what they cost is not what is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Longest that one measurement may take.
 const LIMIT: Duration = Duration::from_secs(240);
 

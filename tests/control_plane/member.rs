@@ -1,7 +1,7 @@
 //! A member whose gradients are one hash, and what all of them share: the all-reduce, and the clock.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -28,14 +28,13 @@ const SILENCE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(crate) struct Shared {
     groups: Mutex<BTreeMap<(u64, u64), Sum>>,
-    whole: Condvar,
     times: Mutex<Times>,
 }
 
 #[derive(Default)]
 struct Sum {
     digest: u64,
-    joined: u32,
+    waiting: Vec<mpsc::Sender<u64>>,
 }
 
 #[derive(Default)]
@@ -56,26 +55,28 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Adds a sum to the group's, and waits for the others.
+    /// Adds a sum to the group's, and waits for the others. Each is woken by itself: 512 threads that were woken together
+    /// would queue for one lock.
     fn all_reduce(&self, step: u64, membership: &Membership, digest: u64) -> Result<u64, String> {
         let key = (membership.group.epoch, membership.group.generation);
         let mut groups = locked(&self.groups);
         let sum = groups.entry(key).or_default();
         sum.digest = sum.digest.wrapping_add(digest);
-        sum.joined += 1;
-        if sum.joined == membership.world_size {
-            let total = sum.digest;
-            groups.retain(|group, _| *group >= (key.0, key.1.saturating_sub(2)));
-            locked(&self.times).reduced.insert(step, Instant::now());
-            self.whole.notify_all();
-            return Ok(total);
+        if sum.waiting.len() + 1 < membership.world_size as usize {
+            let (whole, waits) = mpsc::channel();
+            sum.waiting.push(whole);
+            drop(groups);
+            return waits.recv_timeout(SILENCE).map_err(|_| "another worker did not come".to_owned());
         }
-        let waits = |groups: &mut BTreeMap<(u64, u64), Sum>| {
-            groups.get(&key).is_some_and(|sum| sum.joined < membership.world_size)
-        };
-        let (groups, _) = self.whole.wait_timeout_while(groups, SILENCE, waits).unwrap_or_else(PoisonError::into_inner);
-        let whole = groups.get(&key).filter(|sum| sum.joined == membership.world_size);
-        whole.map(|sum| sum.digest).ok_or_else(|| "another worker did not come".to_owned())
+        let sum = groups.remove(&key).unwrap_or_default();
+        groups.retain(|group, _| *group > key);
+        drop(groups);
+        locked(&self.times).reduced.insert(step, Instant::now());
+        for waiting in sum.waiting {
+            // Who has given up meanwhile has said so.
+            let _ = waiting.send(sum.digest);
+        }
+        Ok(sum.digest)
     }
 
     fn flipped(&self, step: u64) {
