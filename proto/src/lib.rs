@@ -4,7 +4,7 @@
 mod state;
 pub mod tls;
 
-pub use state::state_digest;
+pub use state::{state_digest, state_digest_of_hashes};
 
 /// Version of the protocol; coordinator and worker must agree.
 pub const PROTOCOL_VERSION: u32 = 2;

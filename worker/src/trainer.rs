@@ -17,7 +17,7 @@ use worker_member::trainer::{
 };
 
 use crate::adamw::AdamW;
-use crate::adapters::{Layout, LoraSet};
+use crate::adapters::{Layout, LoraSet, Slot};
 use crate::builtin::{self, Builtin};
 use crate::collectives::{Aborts, Backend, NcclLibrary, all_reduce_i32};
 use crate::decode::{Prepared, prepare};
@@ -168,26 +168,35 @@ impl LibtorchTrainer {
         &self.tags[3].line
     }
 
+    /// The adapters' tensors, in the order of their numbers.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.layout.slots.iter()
+    }
+
     /// Rows of the embedding.
     pub(crate) fn vocabulary(&self) -> i64 {
         self.base.model.config.vocabulary
     }
 
     fn files(&self, state: &TrainingState) -> Result<StateFiles, TrainerError> {
+        let written = peft::write(&self.layout, &self.description()?, state);
+        written.map_err(|error| TrainerError::Fatal(error.to_string()))
+    }
+
+    fn digest(&self, state: &TrainingState) -> Result<StateDigest, TrainerError> {
+        let digest = peft::digest(&self.layout, &self.description()?, state);
+        digest.map_err(|error| TrainerError::Fatal(error.to_string()))
+    }
+
+    fn description(&self) -> Result<Description, TrainerError> {
         let base = if self.settings.base_path.is_empty() { builtin::NAME } else { &self.settings.base_path };
-        let description = Description {
+        Ok(Description {
             base: base.to_owned(),
             quantisation: quantisation(&self.settings)?,
             prompt: self.settings.prompt_form.clone(),
             dropout: self.settings.adapter_dropout,
             verify: self.tags[3].clone(),
-        };
-        peft::write(&self.layout, &description, state).map_err(|error| TrainerError::Fatal(error.to_string()))
-    }
-
-    fn digest(&self, state: &TrainingState) -> Result<StateDigest, TrainerError> {
-        let files = self.files(state)?;
-        Ok(polya_proto::state_digest(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))))
+        })
     }
 
     fn commit(&mut self, state: TrainingState) {
@@ -317,13 +326,12 @@ impl Trainer for LibtorchTrainer {
         rendezvous: Arc<dyn Rendezvous>,
     ) -> Result<Shadow, TrainerError> {
         let own_digest = exact_sum::digest(self.settings.seed, &self.sum);
-        let mut staging = self.sum.clone();
         let patience = Duration::from_millis(self.settings.collective_limit_ms);
-        all_reduce_i32(&self.backend, &mut staging, membership, rendezvous, &self.aborts, patience)
+        let reduced = all_reduce_i32(&self.backend, self.sum.clone(), membership, rendezvous, &self.aborts, patience)
             .map_err(|error| TrainerError::Broken { group: membership.group, reason: error.to_string() })?;
-        let sum_digest = exact_sum::digest(self.settings.seed, &staging);
+        let sum_digest = exact_sum::digest(self.settings.seed, &reduced);
         let ranges: Vec<_> = self.layout.slots.iter().map(|slot| slot.range.clone()).collect();
-        let gradient = exact_sum::dequantise(&staging, &plan.exponents, &ranges);
+        let gradient = exact_sum::dequantise(&reduced, &plan.exponents, &ranges);
         let rate = f64::from_bits(plan.learning_rate_bits);
         let (next, gradient_norm) = self.state.stepped(&self.adamw, rate, self.settings.clip_norm, gradient);
         let state_digest = self.digest(&next)?;

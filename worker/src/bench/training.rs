@@ -1,5 +1,6 @@
 //! Whole training steps of the real trainer, alone in its group: forward, backward, exact sum, AdamW, digest, flip.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::formats::huggingface::Pretrained;
 use crate::model::ModelConfig;
 use crate::plan::Workload;
 use crate::plan::memory::{self, Place};
+use crate::step::exact_sum;
 use crate::trainer::LibtorchTrainer;
 
 /// Bits kept free above the largest gradient seen, as the coordinator plans it.
@@ -58,6 +60,7 @@ pub fn measure(base: Pretrained, options: &Options) -> Result<Figures, TrainerEr
     }
     let seconds = start.elapsed().as_secs_f64() / options.steps as f64;
     let peak = peak_rss_mib();
+    let exactness = run.exactness()?;
     drop(run);
     let rate = gemm_rate(&config, work.tokens as i64);
     let floor = step_operations(&config, &work) / rate;
@@ -70,6 +73,8 @@ pub fn measure(base: Pretrained, options: &Options) -> Result<Figures, TrainerEr
         more: vec![
             ("gemm_gflop_per_s", rate / 1e9),
             ("learned_tokens", work.learned),
+            ("exactness_seconds", exactness),
+            ("exactness_percent", 100.0 * exactness / seconds),
             ("predicted_peak_rss_mib", predicted(config, embedding_bytes, &work, options)),
         ],
     })
@@ -104,6 +109,31 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Seconds of a step that a trainer without the exact sum would not spend: magnitudes, quantising, the digests of the
+    /// part, of the own sum and of the reduced one, the staging copy, the way back to fp32, and the hash of the state.
+    fn exactness(&self) -> Result<f64, TrainerError> {
+        let ranges: Vec<_> = self.trainer.slots().map(|slot| slot.range.clone()).collect();
+        let count = ranges.last().map_or(0, |range| range.end);
+        let values: Vec<f32> = (0..count as u64).map(|index| (mix(index) >> 40) as f32 * 1e-9).collect();
+        let seed = self.options.settings.seed;
+        let start = Instant::now();
+        for _ in 0..self.options.steps {
+            let mut words = vec![0; count];
+            for (range, exponent) in ranges.iter().zip(&self.exponents) {
+                exact_sum::take(&values[range.clone()], 0, *exponent, BITS, &mut words[range.clone()]);
+            }
+            black_box(exact_sum::digest(seed, &words));
+            let mut sum = vec![0; count];
+            exact_sum::add(&mut sum, &words);
+            black_box(exact_sum::digest(seed, &sum));
+            let staging = sum.clone();
+            black_box(exact_sum::digest(seed, &staging));
+            black_box(exact_sum::dequantise(&staging, &self.exponents, &ranges));
+            black_box(self.trainer.committed_digest()?);
+        }
+        Ok(start.elapsed().as_secs_f64() / self.options.steps as f64)
+    }
+
     /// One step, as often as its gradient does not fit the planned exponents.
     fn step(&mut self) -> Result<Work, TrainerError> {
         self.step += 1;

@@ -150,6 +150,7 @@ fn print(args: &BenchArgs, figures: &Figures) {
         println!("share of the products' floor  {:>11.1} %", 100.0 * fraction);
     }
     for (name, value) in &figures.more {
-        println!("{:<30}{value:>12.1}", name.replace('_', " "));
+        let figure = if value.abs() < 1.0 { format!("{value:.3e}") } else { format!("{value:.1}") };
+        println!("{:<30}{figure:>12}", name.replace('_', " "));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! All of the transport runs on the group's own thread; the caller waits for its answer, for the abort or for the watchdog,
 //! whichever is first. So an abort returns at once wherever the transport is stuck, and the thread ends by itself. It works
-//! on words of its own: what the caller holds is never written to late.
+//! on words that it owns: nothing that the caller holds is written to late.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -89,20 +89,17 @@ impl Group {
         }
     }
 
-    /// Sums over all ranks in place; on an error the words are as before.
-    pub fn all_reduce_i32(&self, words: &mut [i32]) -> Result<(), CollectiveError> {
+    /// Sums over all ranks; the words are lost with an error.
+    pub fn all_reduce_i32(&self, words: Vec<i32>) -> Result<Vec<i32>, CollectiveError> {
         if self.spent.load(Ordering::Acquire) {
             return Err(CollectiveError::Spent);
         }
         let count = words.len();
         let failed = |reason| CollectiveError::Reduce { words: count, reason };
         let gone = |_| "the group's thread is gone".to_owned();
-        let answer = self.requests.send(words.to_vec()).map_err(gone).and_then(|()| self.answer());
+        let answer = self.requests.send(words).map_err(gone).and_then(|()| self.answer());
         let result = match answer {
-            Ok(Answer::Reduced(Ok(sum))) => {
-                words.copy_from_slice(&sum);
-                Ok(())
-            }
+            Ok(Answer::Reduced(Ok(sum))) => Ok(sum),
             Ok(Answer::Reduced(Err(reason))) | Err(reason) => Err(failed(reason)),
             Ok(Answer::Aborted) => Err(CollectiveError::Aborted),
             Ok(Answer::Connected(_)) => Err(failed("the group's thread is confused".to_owned())),

@@ -94,23 +94,23 @@ impl Backend {
     }
 }
 
-/// Sums a staging copy over the group of `membership`: connects, reduces, disconnects.
+/// Sums a staging copy over the group of `membership`: connects, reduces, disconnects. The copy is lost with an error.
 ///
 /// `timeout` limits each wait for a peer, not the whole. A group that was aborted before this call fails at once.
 pub fn all_reduce_i32(
     backend: &Backend,
-    words: &mut [i32],
+    words: Vec<i32>,
     membership: &Membership,
     rendezvous: Arc<dyn Rendezvous>,
     aborts: &Aborts,
     timeout: Duration,
-) -> Result<(), CollectiveError> {
+) -> Result<Vec<i32>, CollectiveError> {
     let token = aborts.enter(&membership.group);
     if token.is_aborted() {
         return Err(CollectiveError::Aborted);
     }
     if membership.world_size <= 1 {
-        return Ok(());
+        return Ok(words);
     }
     let prefix = format!("e{}/g{}", membership.group.epoch, membership.group.generation);
     let (rank, world_size, host) = (membership.rank, membership.world_size, membership.host.clone());

@@ -34,6 +34,7 @@ unsafe extern "C" {
         group: *mut *mut OpaqueGroup,
     ) -> *mut c_char;
     fn polya_gloo_all_reduce_i32(group: *mut OpaqueGroup, words: *mut i32, count: usize) -> *mut c_char;
+    fn polya_gloo_all_reduce_f32(group: *mut OpaqueGroup, values: *mut f32, count: usize) -> *mut c_char;
     fn polya_gloo_abort(group: *mut OpaqueGroup) -> *mut c_char;
     fn polya_gloo_destroy(group: *mut OpaqueGroup);
     fn polya_gloo_free(message: *mut c_char);
@@ -79,6 +80,12 @@ impl RawGroup {
     pub(crate) fn all_reduce_i32(&self, words: &mut [i32]) -> Result<(), String> {
         // SAFETY: the group lives as long as `self`; the words are valid until the call returns, and gloo is done then.
         take_error(unsafe { polya_gloo_all_reduce_i32(self.0.as_ptr(), words.as_mut_ptr(), words.len()) })
+    }
+
+    /// The same for fp32, whose sum depends on the order: `worker bench reduce` compares with it.
+    pub(crate) fn all_reduce_f32(&self, values: &mut [f32]) -> Result<(), String> {
+        // SAFETY: as above.
+        take_error(unsafe { polya_gloo_all_reduce_f32(self.0.as_ptr(), values.as_mut_ptr(), values.len()) })
     }
 
     /// Fails a running all-reduce, closes every connection.

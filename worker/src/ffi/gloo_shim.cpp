@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -140,6 +141,27 @@ struct polya_gloo_group {
   c10::intrusive_ptr<AbortableGloo> backend;
 };
 
+namespace {
+
+// c10d's flight recorder writes each collective of the process into one map, without a lock (libtorch 2.11, record): two
+// groups that began at the same moment broke it.
+std::mutex beginning;
+
+c10::intrusive_ptr<c10d::Work> begin_all_reduce(polya_gloo_group* group, std::vector<at::Tensor>& tensors) {
+  const std::lock_guard<std::mutex> one_at_a_time(beginning);
+  return group->backend->allreduce(tensors); // SUM is the default operation
+}
+
+char* all_reduce(polya_gloo_group* group, void* numbers, size_t count, at::ScalarType type) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{at::from_blob(numbers, {static_cast<int64_t>(count)}, type)};
+    // No time limit on the wait itself: gloo's own ends it, and only then are the numbers free again.
+    begin_all_reduce(group, tensors)->wait();
+  });
+}
+
+} // namespace
+
 char* polya_gloo_connect(const polya_gloo_store* store, int32_t rank, int32_t world_size, const char* host,
                          uint64_t timeout_ms, polya_gloo_group** group) {
   return guarded([&] {
@@ -154,12 +176,11 @@ char* polya_gloo_connect(const polya_gloo_store* store, int32_t rank, int32_t wo
 }
 
 char* polya_gloo_all_reduce_i32(polya_gloo_group* group, int32_t* words, size_t count) {
-  return guarded([&] {
-    std::vector<at::Tensor> tensors{at::from_blob(words, {static_cast<int64_t>(count)}, at::kInt)};
-    // SUM is the default operation. No time limit on the wait itself: gloo's own ends it, and only then are the words
-    // free again.
-    group->backend->allreduce(tensors)->wait();
-  });
+  return all_reduce(group, words, count, at::kInt);
+}
+
+char* polya_gloo_all_reduce_f32(polya_gloo_group* group, float* values, size_t count) {
+  return all_reduce(group, values, count, at::kFloat);
 }
 
 char* polya_gloo_abort(polya_gloo_group* group) {

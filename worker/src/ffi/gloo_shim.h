@@ -33,6 +33,8 @@ char* polya_gloo_connect(const polya_gloo_store* store, int32_t rank, int32_t wo
                          uint64_t timeout_ms, polya_gloo_group** group);
 // Sums `words` over all ranks in place. After an error the contents are garbage and the group is dead.
 char* polya_gloo_all_reduce_i32(polya_gloo_group* group, int32_t* words, size_t count);
+// The same for fp32, with which `worker bench reduce` compares.
+char* polya_gloo_all_reduce_f32(polya_gloo_group* group, float* values, size_t count);
 // Fails a running all-reduce and closes every connection, so that the peers fail too.
 char* polya_gloo_abort(polya_gloo_group* group);
 void polya_gloo_destroy(polya_gloo_group* group);

@@ -1,9 +1,11 @@
 //! Adapters as PEFT folders, the optimiser's moments beside them. Source: peft's `tuners/lora`.
 
+use std::io::{self, Write};
+
 use polya_datasets::prompt;
 use polya_datasets::tokens::Tag;
 use safetensors::{Dtype, SafeTensors};
-use worker_member::trainer::StateFiles;
+use worker_member::trainer::{StateDigest, StateFiles};
 
 use super::huggingface::Quantisation;
 use super::safetensors::{Entry, Writer};
@@ -18,6 +20,9 @@ pub const OPTIMIZER: &str = "optimizer.safetensors";
 pub const QUANTISATION: &str = "polya.quantisation";
 /// The same: in which form questions were asked, where it was not the plain one.
 pub const PROMPT: &str = "polya.prompt";
+
+/// Numbers that become bytes at once: small enough for a cache, large enough for a hash to use wide vectors.
+const CHUNK: usize = 1 << 15;
 
 /// Name, shape and numbers of a tensor.
 type Named<'a> = (String, Vec<i64>, &'a [f32]);
@@ -60,19 +65,41 @@ pub fn key(slot: &Slot) -> String {
 /// A state's files, in order.
 pub fn write(layout: &Layout, description: &Description, state: &TrainingState) -> Result<StateFiles, PeftError> {
     let mut files = StateFiles::new();
+    for (file, bytes, _) in tensor_files(layout, description, state, Vec::new)? {
+        if let Some(adapter) = file.strip_suffix("/adapter_model.safetensors") {
+            let config = adapter_config(layout, description, adapter == NAMES[1]);
+            files.push((format!("{adapter}/adapter_config.json"), format!("{config:#}\n").into_bytes()));
+        }
+        files.push((file, bytes));
+    }
+    Ok(files)
+}
+
+/// S_t of the files that [`write`] would make, hashed as they are made: at every step, and large adapters' files would be
+/// hundreds of megabytes.
+pub fn digest(layout: &Layout, description: &Description, state: &TrainingState) -> Result<StateDigest, PeftError> {
+    let files = tensor_files(layout, description, state, blake3::Hasher::new)?;
+    let hashes = files.iter().map(|(name, hasher, bytes)| (name.as_str(), *bytes, hasher.finalize()));
+    Ok(polya_proto::state_digest_of_hashes(hashes))
+}
+
+/// Name, content and size of each safetensors file, in order.
+fn tensor_files<W: Write>(
+    layout: &Layout,
+    description: &Description,
+    state: &TrainingState,
+    sink: impl Fn() -> W,
+) -> Result<Vec<(String, W, u64)>, PeftError> {
+    let mut files = vec![];
     for (adapter, name) in NAMES.iter().enumerate().take(layout.adapters) {
         let slots: Vec<&Slot> = layout.slots.iter().filter(|slot| slot.adapter == adapter).collect();
         let tensors: Vec<Named> =
             slots.iter().map(|slot| (key(slot), slot.shape.to_vec(), &state.parameters[slot.range.clone()])).collect();
-        let file = format!("{name}/adapter_model.safetensors");
         let mut metadata = vec![(QUANTISATION, description.quantisation.name())];
         if description.prompt == prompt::CHAT {
             metadata.push((PROMPT, prompt::CHAT));
         }
-        let bytes = tensor_file(&file, &metadata, &tensors)?;
-        let config = adapter_config(layout, description, adapter == 1);
-        files.push((format!("{name}/adapter_config.json"), format!("{config:#}\n").into_bytes()));
-        files.push((file, bytes));
+        files.push(tensor_file(sink(), format!("{name}/adapter_model.safetensors"), &metadata, &tensors)?);
     }
     let count = vec![state.parameters.len() as i64];
     let step: [f32; 2] = [(state.step >> 24) as f32, (state.step & 0xff_ffff) as f32]; // exact in fp32
@@ -81,7 +108,7 @@ pub fn write(layout: &Layout, description: &Description, state: &TrainingState) 
         ("second_moment".to_owned(), count, &state.second[..]),
         ("step".to_owned(), vec![2], &step[..]),
     ];
-    files.push((OPTIMIZER.to_owned(), tensor_file(OPTIMIZER, &[], &tensors)?));
+    files.push(tensor_file(sink(), OPTIMIZER.to_owned(), &[], &tensors)?);
     Ok(files)
 }
 
@@ -104,18 +131,29 @@ fn adapter_config(layout: &Layout, description: &Description, activated: bool) -
     config
 }
 
-fn tensor_file(file: &str, metadata: &[(&str, &str)], tensors: &[Named]) -> Result<Vec<u8>, PeftError> {
+fn tensor_file<W: Write>(
+    to: W,
+    file: String,
+    metadata: &[(&str, &str)],
+    tensors: &[Named],
+) -> Result<(String, W, u64), PeftError> {
     let write = || {
         let entries: Vec<Entry> =
             tensors.iter().map(|(name, shape, _)| Entry::new(name.as_str(), Dtype::F32, shape)).collect();
-        let mut writer = Writer::new(vec![], metadata, &entries)?;
-        for (_, _, values) in tensors {
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            writer.write(&bytes)?;
+        let mut writer = Writer::new(to, metadata, &entries)?;
+        let mut buffer = vec![];
+        for chunk in tensors.iter().flat_map(|(_, _, values)| values.chunks(CHUNK)) {
+            buffer.resize(4 * chunk.len(), 0);
+            buffer
+                .chunks_exact_mut(4)
+                .zip(chunk)
+                .for_each(|(bytes, value)| bytes.copy_from_slice(&value.to_le_bytes()));
+            writer.write(&buffer)?;
         }
-        Ok(writer.finish()?.0)
+        writer.finish()
     };
-    write().map_err(|reason: std::io::Error| error(file, reason))
+    let (to, bytes) = write().map_err(|reason: io::Error| error(&file, reason))?;
+    Ok((file, to, bytes))
 }
 
 /// Reads a state's files back.

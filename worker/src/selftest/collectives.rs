@@ -17,13 +17,13 @@ const WORDS: usize = 1 << 20;
 /// Sums the ranks' words; gives what each of them got.
 fn reduce(ranks: Vec<Vec<i32>>) -> Result<Vec<Vec<i32>>> {
     let (store, world_size) = (Arc::new(LocalRendezvous::default()), ranks.len() as u32);
-    let run = |(rank, mut words): (u32, Vec<i32>)| {
+    let run = |(rank, words): (u32, Vec<i32>)| {
         let store = store.clone();
         std::thread::spawn(move || {
             let group = Group { epoch: 1, generation: 1 };
             let membership = Membership { group, rank, world_size, host: "127.0.0.1".to_owned() };
             let patience = Duration::from_secs(20);
-            all_reduce_i32(&Backend::Gloo, &mut words, &membership, store, &Aborts::default(), patience).map(|()| words)
+            all_reduce_i32(&Backend::Gloo, words, &membership, store, &Aborts::default(), patience)
         })
     };
     let threads: Vec<_> = (0..).zip(ranks).map(run).collect();

@@ -8,6 +8,7 @@ use std::ops::Range;
 use polya_proto::{EXPONENT_UNKNOWN, GRADIENT_NOT_FINITE, GRADIENT_ZERO};
 
 use crate::adapters::dropout::mix;
+use crate::ffi::instructions::vectorised;
 
 /// A quantised gradient.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub fn unscaled(magnitude: i32, loss_scale_log2: i32) -> i32 {
 
 /// The smallest m with |g| < 2^m for all g, or a flag.
 pub fn magnitude(values: &[f32]) -> i32 {
-    magnitude_of_bits(values.iter().fold(0u32, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)))
+    magnitude_of_bits(largest_bits(values))
 }
 
 /// The same from the largest bit pattern without sign: patterns of fp32 are ordered like their sizes, NaN last.
@@ -55,11 +56,7 @@ pub fn quantise(values: &[f32], exponent: i32, bits: u32, words: &mut [i32]) {
     if exponent == EXPONENT_UNKNOWN {
         return words.fill(0);
     }
-    let scale = 2f64.powi(exponent);
-    let limit = 2f64.powi(bits as i32);
-    for (word, value) in words.iter_mut().zip(values) {
-        *word = (f64::from(*value) * scale).round_ties_even().clamp(-limit, limit) as i32;
-    }
+    round(values, 2f64.powi(exponent), 2f64.powi(bits as i32), words);
 }
 
 /// What the r_i of a run's digests are made from, beside their index.
@@ -69,21 +66,7 @@ pub fn digest_key(seed: u64) -> u64 {
 
 /// `sum of r_i q_i mod 2^64`, r_i from seed and index.
 pub fn digest(seed: u64, words: &[i32]) -> u64 {
-    let key = digest_key(seed);
-    let term = |(index, word): (u64, &i32)| {
-        // One multiplication less than `mix`; odd, so that no single change of a word is lost.
-        let r = (key ^ index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let r = (r ^ (r >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93) | 1;
-        r.wrapping_mul(i64::from(*word) as u64)
-    };
-    (0u64..).zip(words).map(term).fold(0, u64::wrapping_add)
-}
-
-/// Adds words into a sum. K words of |q| <= 2^bits fit by the choice of bits.
-pub fn add(sum: &mut [i32], words: &[i32]) {
-    for (sum, word) in sum.iter_mut().zip(words) {
-        *sum = sum.wrapping_add(*word);
-    }
+    linear(digest_key(seed), words)
 }
 
 /// The fp32 gradient that a sum stands for.
@@ -93,12 +76,45 @@ pub fn dequantise(sum: &[i32], exponents: &[i32], ranges: &[Range<usize>]) -> Ve
         if *exponent == EXPONENT_UNKNOWN {
             continue;
         }
-        let scale = 2f64.powi(-exponent);
-        for (value, word) in gradient[range.clone()].iter_mut().zip(&sum[range.clone()]) {
+        scaled(&sum[range.clone()], 2f64.powi(-exponent), &mut gradient[range.clone()]);
+    }
+    gradient
+}
+
+// Nothing here is rounded but where it is written so: the vectors of any processor give the same words.
+vectorised! {
+    /// Adds words into a sum. K words of |q| <= 2^bits fit by the choice of bits.
+    pub fn add(sum: &mut [i32], words: &[i32]) {
+        for (sum, word) in sum.iter_mut().zip(words) {
+            *sum = sum.wrapping_add(*word);
+        }
+    }
+
+    fn largest_bits(values: &[f32]) -> u32 {
+        values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))
+    }
+
+    fn round(values: &[f32], scale: f64, limit: f64, words: &mut [i32]) {
+        for (word, value) in words.iter_mut().zip(values) {
+            *word = (f64::from(*value) * scale).round_ties_even().clamp(-limit, limit) as i32;
+        }
+    }
+
+    fn linear(key: u64, words: &[i32]) -> u64 {
+        let term = |(index, word): (u64, &i32)| {
+            // One multiplication less than `mix`; odd, so that no single change of a word is lost.
+            let r = (key ^ index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let r = (r ^ (r >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93) | 1;
+            r.wrapping_mul(i64::from(*word) as u64)
+        };
+        (0u64..).zip(words).map(term).fold(0, u64::wrapping_add)
+    }
+
+    fn scaled(words: &[i32], scale: f64, values: &mut [f32]) {
+        for (value, word) in values.iter_mut().zip(words) {
             *value = (f64::from(*word) * scale) as f32;
         }
     }
-    gradient
 }
 
 #[cfg(test)]
