@@ -77,7 +77,7 @@ struct Step<'a> {
 
 /// Writes the stages.
 pub fn compose(problem: &Problem<'_>, calculations: &[Stated]) -> Result<Trajectory, ComposeError> {
-    let mut steps = Vec::new();
+    let mut steps = Vec::with_capacity(calculations.len() + 2);
     for (index, stated) in calculations.iter().enumerate() {
         if !stated.holds() {
             return Err(ComposeError::Wrong(index + 1));
@@ -268,7 +268,14 @@ pub(crate) fn push_undo(text: &mut String, expression: &Expression, made: &Exact
         return Ok(());
     }
     let Expression::Binary(operator, left, right) = expression else { return Err(ComposeError::Empty) };
-    let (left, right) = (&left.value()?, &right.value()?);
+    let (left_value, right_value);
+    let (left, right) = match (&**left, &**right) {
+        (Expression::Number(left), Expression::Number(right)) => (left, right),
+        _ => {
+            (left_value, right_value) = (left.value()?, right.value()?);
+            (&left_value, &right_value)
+        }
+    };
     let (inverse, a, b) = match operator {
         Operator::Add => (Operator::Subtract, made, right),
         Operator::Subtract => (Operator::Add, made, right),
@@ -297,12 +304,24 @@ fn plan(steps: &[Step], words: Words) -> String {
     for step in steps {
         let whole = &*step.expression;
         let power = power(whole);
-        let numbers = power.map_or(whole, |(base, _)| base).numbers();
+        let (pair, many);
+        let numbers: &[&Exact] = match power.map_or(whole, |(base, _)| base) {
+            Expression::Binary(_, left, right)
+                if let (Expression::Number(left), Expression::Number(right)) = (&**left, &**right) =>
+            {
+                pair = [left, right];
+                &pair
+            }
+            other => {
+                many = other.numbers();
+                &many
+            }
+        };
         // A part of the expression with the place of its first number.
         let push_part = |text: &mut String, part: &Expression, first: usize| {
             let mut places = first..;
             part.push_text(text, &mut |text, value| {
-                let earlier = places.next().and_then(|at| origin(&numbers, at, &results));
+                let earlier = places.next().and_then(|at| origin(numbers, at, &results));
                 match earlier {
                     Some(earlier) => {
                         text.push_str(words.step());

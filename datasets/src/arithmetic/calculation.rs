@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::exact::Exact;
 use super::expression::Expression;
 use super::plain::{self, Plain};
-use super::reading::{Evaluated, Made, Placed, Token, read, simple, tokens};
+use super::reading::{Evaluated, Made, Placed, Token, read, simple_holds, tokens};
 
 /// No more calculations are taken from one text.
 pub const CALCULATIONS_MAX: usize = 500;
@@ -24,7 +24,7 @@ pub struct Stated {
 impl Stated {
     /// Whether it is true.
     pub fn holds(&self) -> bool {
-        self.expression.value().as_ref() == Ok(&self.value)
+        self.expression.makes(&self.value)
     }
 }
 
@@ -42,9 +42,14 @@ pub fn find(text: &str) -> Vec<Stated> {
 /// A part of a larger expression is none: what a lone letter is joined to (`n + 2 - 3 = 4`, `f(2) + 3 = 7`, `2 * 3 = 6x`)
 /// is left out.
 pub fn find_in(text: &str, language: &str) -> Vec<Stated> {
+    find_with(text, language, &mut Room::default())
+}
+
+/// The same in room that was used before.
+pub(crate) fn find_with(text: &str, language: &str, room: &mut Room) -> Vec<Stated> {
     let plain = Plain::of(text, language);
     let mut found = Vec::new();
-    each_in(&plain.text, &mut Room::default(), &mut |expression, value, range| {
+    each_in(&plain.text, room, &mut |expression, value, range| {
         found.push(Stated { expression, value, range: plain.source_range(range) });
         found.len() < CALCULATIONS_MAX
     });
@@ -68,15 +73,6 @@ pub(crate) fn first_holds(text: &str, language: &str, room: &mut Room) -> bool {
         false
     });
     holds
-}
-
-/// The same where the text is nothing but `number operator number = number`; none for any other.
-fn simple_holds(text: &str) -> Option<bool> {
-    let at = memchr::memchr(b'=', text.as_bytes())?;
-    let (left, right) = (text[..at].strip_suffix(' ')?, text[at + 1..].strip_prefix(' ')?);
-    let (left, (operator, operand)) = simple(left).and_then(|(left, more)| Some((left, more?)))?;
-    let (value, None) = simple(right)? else { return None };
-    Some(operator.apply(&left, &operand) == Ok(value))
 }
 
 /// Hands on what is calculated, its stated value and where it stands, until `take` wants no more.

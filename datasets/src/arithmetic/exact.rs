@@ -223,13 +223,20 @@ impl Ord for Exact {
     }
 }
 
-/// `a/b` and `c/d` with its numerator and denominator, and the same with large numbers.
+/// Whole numbers while they stay in 64 bits; `a/b` and `c/d` with the result's numerator and denominator; and the same
+/// with large numbers.
 macro_rules! operation {
-    ($operation:ident, $method:ident, |$a:ident, $b:ident, $c:ident, $d:ident| $small:expr) => {
+    ($operation:ident, $method:ident, $whole:expr, |$a:ident, $b:ident, $c:ident, $d:ident| $small:expr) => {
         impl $operation<&Exact> for &Exact {
             type Output = Exact;
 
+            #[inline]
             fn $method(self, other: &Exact) -> Exact {
+                if let (Small(a, 1), Small(b, 1)) = (&self.0, &other.0)
+                    && let Some(value) = $whole(*a, *b)
+                {
+                    return Exact(Small(value, 1));
+                }
                 match (&self.0, &other.0) {
                     (Small(a, b), Small(c, d)) => {
                         let ($a, $b, $c, $d) = (i128::from(*a), i128::from(*b), i128::from(*c), i128::from(*d));
@@ -267,10 +274,16 @@ macro_rules! operation {
     };
 }
 
-operation!(Add, add, |a, b, c, d| if b == d { (a + c, b) } else { (a * d + c * b, b * d) });
-operation!(Sub, sub, |a, b, c, d| if b == d { (a - c, b) } else { (a * d - c * b, b * d) });
-operation!(Mul, mul, |a, b, c, d| (a * c, b * d));
-operation!(Div, div, |a, b, c, d| (a * d, b * c));
+operation!(Add, add, i64::checked_add, |a, b, c, d| if b == d { (a + c, b) } else { (a * d + c * b, b * d) });
+operation!(Sub, sub, i64::checked_sub, |a, b, c, d| if b == d { (a - c, b) } else { (a * d - c * b, b * d) });
+operation!(Mul, mul, i64::checked_mul, |a, b, c, d| (a * c, b * d));
+operation!(Div, div, divided, |a, b, c, d| (a * d, b * c));
+
+/// The quotient of whole numbers, where it is one.
+#[inline]
+fn divided(over: i64, under: i64) -> Option<i64> {
+    if over.checked_rem(under)? == 0 { Some(over / under) } else { None }
+}
 
 impl AddAssign for Exact {
     fn add_assign(&mut self, other: Exact) {

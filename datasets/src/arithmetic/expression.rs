@@ -48,6 +48,7 @@ impl Operator {
     }
 
     /// The exact result.
+    #[inline]
     pub fn apply(self, left: &Exact, right: &Exact) -> Result<Exact, ExpressionError> {
         let value = match self {
             Operator::Add => left + right,
@@ -57,7 +58,7 @@ impl Operator {
             Operator::Divide => left / right,
             Operator::FloorDivide => (left / right).floor(),
         };
-        if value.bits() <= BITS_MAX { Ok(value) } else { Err(ExpressionError::TooLarge) }
+        if value.small().is_some() || value.bits() <= BITS_MAX { Ok(value) } else { Err(ExpressionError::TooLarge) }
     }
 }
 
@@ -106,8 +107,16 @@ impl Expression {
         match self {
             Expression::Number(number) => Ok(number.clone()),
             Expression::Negate(inner) => Ok(-inner.value()?),
-            Expression::Binary(operator, left, right) => operator.apply(&left.value()?, &right.value()?),
+            Expression::Binary(operator, left, right) => match (&**left, &**right) {
+                (Expression::Number(left), Expression::Number(right)) => operator.apply(left, right),
+                _ => operator.apply(&left.value()?, &right.value()?),
+            },
         }
+    }
+
+    /// Whether it makes this value.
+    pub(crate) fn makes(&self, value: &Exact) -> bool {
+        self.value().is_ok_and(|made| made == *value)
     }
 
     /// How many operators it has (signs not counted).

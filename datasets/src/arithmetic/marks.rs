@@ -1,53 +1,53 @@
 //! Where a text may say numbers: a quick search, so that careful readers look at few places only.
 
-use super::words;
+use super::words::{self, Said};
 
 /// A place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     /// Its first byte.
     at: usize,
-    /// How many bytes of letters begin there: a word; none where digits do, a bracket or a sign such as `½`.
-    letters: usize,
+    /// How many bytes of letters begin there: a word, and what it says; none where digits do, a bracket or a sign such as
+    /// `½`.
+    word: Option<(usize, Said)>,
 }
 
 /// The places of a text in order: every number word, run of digits, point before a digit, opening bracket, and every
 /// character that is neither ASCII nor a letter.
 pub(crate) fn marks(text: &str) -> Vec<Mark> {
     let bytes = text.as_bytes();
-    let kind = |at: usize| bytes.get(at).map_or(Kind::Other, |byte| KINDS[usize::from(*byte)]);
     let mut marks = Vec::with_capacity(16);
     let mut at = 0;
-    while at < bytes.len() {
+    while let Some(byte) = bytes.get(at) {
         let start = at;
         at += 1;
-        match kind(start) {
+        match KINDS[usize::from(*byte)] {
             Kind::Other => {}
             Kind::Letter => {
-                while kind(at) == Kind::Letter {
+                // Most of a text is words that say no number.
+                while let Some(byte) = bytes.get(at)
+                    && KINDS[usize::from(*byte)] == Kind::Letter
+                {
                     at += 1;
                 }
-                if kind(at) == Kind::Wide {
+                if bytes.get(at).is_some_and(|next| !next.is_ascii()) {
                     at = start + words::letters(text, start);
-                }
-                if words::may_say_a_number(&bytes[start..at]) {
-                    marks.push(Mark { at: start, letters: at - start });
+                } else if words::may_say_a_number(&bytes[start..at]) {
+                    let said = words::said(&text[start..at]).map(|said| (at - start, said));
+                    marks.extend(said.map(|said| Mark { at: start, word: Some(said) }));
                 }
             }
             Kind::Digit => {
-                marks.push(Mark { at: start, letters: 0 });
-                while kind(at) == Kind::Digit {
-                    at += 1;
-                }
+                marks.push(Mark { at: start, word: None });
+                at += bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
             }
-            Kind::Bracket => marks.push(Mark { at: start, letters: 0 }),
-            Kind::Point if kind(at) == Kind::Digit => marks.push(Mark { at: start, letters: 0 }),
-            Kind::Point => {}
+            Kind::Point if !bytes.get(at).is_some_and(u8::is_ascii_digit) => {}
+            Kind::Point | Kind::Bracket => marks.push(Mark { at: start, word: None }),
             Kind::Wide => {
                 // A word that begins so is no English one.
                 let letters = words::letters(text, start);
                 if letters == 0 {
-                    marks.push(Mark { at: start, letters: 0 });
+                    marks.push(Mark { at: start, word: None });
                 }
                 at = start + if letters > 0 { letters } else { text[start..].chars().next().map_or(1, char::len_utf8) };
             }
@@ -85,17 +85,18 @@ const KINDS: [Kind; 256] = {
     kinds
 };
 
-/// Has `read` read at each place that it did not read beyond: with the word that stands there, or none. It returns how
-/// many bytes it read. Where digits stand that are none of its numbers, it is asked again from the next one.
-pub(crate) fn read_at<'t>(text: &'t str, marks: &[Mark], mut read: impl FnMut(usize, Option<&'t str>) -> usize) {
+/// Has `read` read at each place that it did not read beyond: with the length of the word that stands there and what it
+/// says, or none. It returns how many bytes it read. Where digits stand that are none of its numbers, it is asked again
+/// from the next one.
+pub(crate) fn read_at(text: &str, marks: &[Mark], mut read: impl FnMut(usize, Option<(usize, Said)>) -> usize) {
     let mut passed = 0;
     for mark in marks.iter() {
         let mut at = mark.at;
         if at < passed {
             continue;
         }
-        if mark.letters > 0 {
-            passed = at + read(at, Some(&text[at..at + mark.letters])).max(mark.letters);
+        if let Some((letters, _)) = mark.word {
+            passed = at + read(at, mark.word).max(letters);
             continue;
         }
         loop {
@@ -138,7 +139,7 @@ mod tests {
         let text = "x 1,200 and 345 two";
         let mut asked = Vec::new();
         read_at(text, &marks(text), |at, word| {
-            asked.push((at, word));
+            asked.push((at, word.map(|(letters, _)| &text[at..at + letters])));
             if at == 2 { 5 } else { 0 }
         });
         assert_eq!(asked, [(2, None), (12, None), (13, None), (14, None), (16, Some("two"))]);

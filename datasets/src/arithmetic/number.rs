@@ -17,17 +17,36 @@ const PLACES_MAX: u32 = 6;
 /// Reads an unsigned number at the start of `text`: `12`, `1,200`, `.5`, `144.00`. Returns it with its length in bytes.
 ///
 /// A comma belongs to the number only as a thousands separator: one to three digits, then groups of exactly three.
+#[inline]
 pub fn scan(text: &str) -> Option<(Exact, usize)> {
-    let bytes = text.as_bytes();
-    let (mut whole, mut length) = (0, 0);
-    while length <= SMALL_MAX
-        && let Some(digit @ b'0'..=b'9') = bytes.get(length)
-    {
-        (whole, length) = (whole * 10 + i64::from(digit - b'0'), length + 1);
-    }
-    if (1..=SMALL_MAX).contains(&length) && !matches!(bytes.get(length), Some(b',' | b'.')) {
+    scan_bytes(text.as_bytes())
+}
+
+/// The same of bytes: what stands behind the number need not be text.
+#[inline]
+pub(super) fn scan_bytes(bytes: &[u8]) -> Option<(Exact, usize)> {
+    if let Some((whole, length)) = digits(bytes, 0) {
         return Some((whole.into(), length));
     }
+    if matches!(bytes.first(), Some(b'0'..=b'9' | b'.')) { scan_any(bytes) } else { None }
+}
+
+/// A whole number of digits alone from byte `from` on, and the byte after it. None where more of a number follows, or the
+/// number is too long.
+#[inline]
+pub(super) fn digits(bytes: &[u8], from: usize) -> Option<(i64, usize)> {
+    let (mut whole, mut at) = (0, from);
+    while let Some(digit @ b'0'..=b'9') = bytes.get(at)
+        && at - from < SMALL_MAX
+    {
+        (whole, at) = (whole * 10 + i64::from(digit - b'0'), at + 1);
+    }
+    let goes_on = matches!(bytes.get(at), Some(b'0'..=b'9' | b',' | b'.'));
+    (at > from && !goes_on).then_some((whole, at))
+}
+
+/// The same of a number of any form.
+fn scan_any(bytes: &[u8]) -> Option<(Exact, usize)> {
     let run = |from: usize| {
         let rest = bytes.get(from..).unwrap_or_default();
         let rest = &rest[..rest.len().min(LENGTH_MAX + 1)];
@@ -96,33 +115,45 @@ pub fn decimal(number: &Exact) -> String {
 
 /// The same, appended to a text.
 pub fn push_decimal(text: &mut String, number: &Exact) {
-    if let Some((whole, 1)) = number.small() {
-        return text.push_str(itoa::Buffer::new().format(whole));
+    match number.small() {
+        Some((digit @ 0..=9, 1)) => text.push(char::from(b'0' + digit as u8)),
+        Some((whole, 1)) => text.push_str(itoa::Buffer::new().format(whole)),
+        _ => push_quotient(text, number),
     }
+}
+
+fn push_quotient(text: &mut String, number: &Exact) {
     let (places, factor) = match places(number) {
         Some(decimal) if decimal.0 > 0 => decimal,
         _ => return write!(text, "{number}").expect("a String takes all"),
     };
-    let digits = match number.small() {
-        Some((numerator, _)) => (u128::from(numerator.unsigned_abs()) * u128::from(factor)).to_string(),
-        None => (number.numer().abs() * factor).to_string(),
-    };
     if number.is_negative() {
         text.push('-');
     }
+    match number.small() {
+        Some((numerator, _)) => {
+            let digits = u128::from(numerator.unsigned_abs()) * u128::from(factor);
+            push_with_point(text, itoa::Buffer::new().format(digits), places);
+        }
+        None => push_with_point(text, &(number.numer().abs() * factor).to_string(), places),
+    }
+}
+
+/// Digits, the last `places` of them behind a point.
+fn push_with_point(text: &mut String, digits: &str, places: usize) {
     match digits.len().checked_sub(places).filter(|whole| *whole > 0) {
         Some(whole) => text.extend([&digits[..whole], ".", &digits[whole..]]),
         None => {
             text.push_str("0.");
             text.extend(std::iter::repeat_n('0', places - digits.len()));
-            text.push_str(&digits);
+            text.push_str(digits);
         }
     }
 }
 
 /// Whether [`decimal`] has to write it as `n/d`.
 pub fn is_fraction(number: &Exact) -> bool {
-    places(number).is_none()
+    !number.is_integer() && places(number).is_none()
 }
 
 /// The decimal places that write a number exactly, if six are enough, and what its numerator is multiplied by then.

@@ -18,13 +18,20 @@ pub(super) enum Token {
 pub(super) type Placed = (Token, usize, usize);
 
 /// Cuts a text into tokens, put in place of those that `found` holds; white space and currency signs stand between them,
-/// any other character is `Other`.
+/// any others are `Other`, a run of them one token.
 pub(super) fn tokens(text: &str, found: &mut Vec<Placed>) {
     found.clear();
     let mut at = 0;
     while let Some(&byte) = text.as_bytes().get(at) {
         if byte == b' ' {
             at += 1;
+            continue;
+        }
+        if byte.is_ascii_alphabetic() && matches!(found.last(), None | Some((Token::Other, ..))) {
+            // Nothing of a word is an operator that follows no operand.
+            let letters = text.as_bytes()[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            push_other(found, at, at + letters);
+            at += letters;
             continue;
         }
         let rest = &text[at..];
@@ -51,8 +58,20 @@ pub(super) fn tokens(text: &str, found: &mut Vec<Placed>) {
             ')' => (Token::Close, 1),
             c => (Token::Other, c.len_utf8()),
         };
-        found.push((token, at, at + length));
+        if token == Token::Other {
+            push_other(found, at, at + length);
+        } else {
+            found.push((token, at, at + length));
+        }
         at += length;
+    }
+}
+
+/// What is no part of a sum is one token, however long it is.
+fn push_other(found: &mut Vec<Placed>, from: usize, to: usize) {
+    match found.last_mut() {
+        Some((Token::Other, _, end)) => *end = to,
+        _ => found.push((Token::Other, from, to)),
     }
 }
 
@@ -138,13 +157,79 @@ type Simple = (Exact, Option<(Operator, Exact)>);
 /// A text that is nothing but `number` or `number operator number`, as most are, blanks before and behind the operator at
 /// most. None for any other, whatever it says; what it reads [`tokens`] and [`read`] read alike.
 pub(super) fn simple(text: &str) -> Option<Simple> {
-    let (left, mut at) = number::scan(text)?;
     let bytes = text.as_bytes();
+    let (left, at) = number::scan_bytes(bytes)?;
     if at == bytes.len() {
         return Some((left, None));
     }
+    let (operator, right, end) = operation(bytes, at)?;
+    (end == bytes.len()).then_some((left, Some((operator, right))))
+}
+
+/// Whether a text that is nothing but `number operator number = number` is true; none for any other text.
+pub(super) fn simple_holds(text: &str) -> Option<bool> {
+    let bytes = text.as_bytes();
+    if let Some((_, end)) = true_whole_equation(bytes, " = ")
+        && end == bytes.len()
+    {
+        return Some(true);
+    }
+    let (left, operator, right, value, _) = equation(bytes, " = ").filter(|(.., end)| *end == bytes.len())?;
+    Some(operator.apply(&left, &right) == Ok(value))
+}
+
+/// `number operator number=number`, if it is true and the text begins with it, and the byte after it.
+pub(crate) fn true_equation(text: &str) -> Option<(Expression, Exact, usize)> {
+    let bytes = text.as_bytes();
+    let (left, operator, right, value, end) = match true_whole_equation(bytes, "=") {
+        Some(((left, operator, right, value), end)) => (left.into(), operator, right.into(), value.into(), end),
+        None => equation(bytes, "=").filter(|(a, sign, b, c, _)| sign.apply(a, b).as_ref() == Ok(c))?,
+    };
+    Some((Expression::binary(operator, Expression::Number(left), Expression::Number(right)), value, end))
+}
+
+/// The numbers of `number operator number`, an equals sign and a number at the start of a text, and the byte after it.
+fn equation(bytes: &[u8], equals: &str) -> Option<(Exact, Operator, Exact, Exact, usize)> {
+    let (left, at) = number::scan_bytes(bytes)?;
+    let (operator, right, at) = operation(bytes, at)?;
+    let rest = bytes.get(at..)?.strip_prefix(equals.as_bytes())?;
+    let (value, length) = number::scan_bytes(rest)?;
+    Some((left, operator, right, value, bytes.len() - rest.len() + length))
+}
+
+/// The same where all three are digits alone and the equation is true, as nearly always.
+#[inline]
+fn true_whole_equation(bytes: &[u8], equals: &str) -> Option<((i64, Operator, i64, i64), usize)> {
+    let (left, at) = number::digits(bytes, 0)?;
+    let (operator, at) = operator(bytes, at)?;
+    let (right, at) = number::digits(bytes, at)?;
+    let is_next = |(place, sign): (usize, &u8)| bytes.get(at + place) == Some(sign);
+    if !equals.as_bytes().iter().enumerate().all(is_next) {
+        return None;
+    }
+    let (value, end) = number::digits(bytes, at + equals.len())?;
+    let made = match operator {
+        Operator::Add => left.checked_add(right),
+        Operator::Subtract => left.checked_sub(right),
+        Operator::Multiply => left.checked_mul(right),
+        Operator::Divide => (left.checked_rem(right)? == 0).then(|| left / right),
+        Operator::FloorDivide => None,
+    };
+    (made == Some(value)).then_some(((left, operator, right, value), end))
+}
+
+/// An operator and a number from byte `at` on, and the byte after them.
+fn operation(bytes: &[u8], at: usize) -> Option<(Operator, Exact, usize)> {
+    let (operator, at) = operator(bytes, at)?;
+    let (right, length) = number::scan_bytes(bytes.get(at..)?)?;
+    Some((operator, right, at + length))
+}
+
+/// An operator at byte `at`, with one blank before and one behind it at most, and the byte after them.
+#[inline]
+fn operator(bytes: &[u8], at: usize) -> Option<(Operator, usize)> {
     let skip_blank = |at: usize| at + usize::from(bytes.get(at) == Some(&b' '));
-    at = skip_blank(at);
+    let at = skip_blank(at);
     let operator = match (bytes.get(at)?, bytes.get(at + 1)?) {
         (b'/', b'/') => Operator::FloorDivide,
         (b'+', _) => Operator::Add,
@@ -153,9 +238,7 @@ pub(super) fn simple(text: &str) -> Option<Simple> {
         (b'/', _) => Operator::Divide,
         _ => return None,
     };
-    at = skip_blank(at + operator.sign().len());
-    let (right, length) = number::scan(text.get(at..)?)?;
-    (at + length == bytes.len()).then_some((left, Some((operator, right))))
+    Some((operator, skip_blank(at + operator.sign().len())))
 }
 
 /// Reads one text after the other.

@@ -62,21 +62,49 @@ pub(crate) fn whole(word: &str) -> Option<i64> {
     find(&WHOLE, word)
 }
 
-/// The number that a word of a problem says: a name from `one` to `hundred`, or `half`, `third`, `quarter`, `twice`, `dozen`
-/// and their like.
-pub(crate) fn quantity(word: &str) -> Option<Exact> {
-    match whole(word) {
-        Some(value) => (1..=100).contains(&value).then(|| value.into()),
-        None if word.len() > LENGTH_MAX => None,
-        None => find(&OTHER, word).map(|(over, under)| Exact::ratio(over, under)),
+/// The number that a word of a problem says, as a quotient in lowest terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Said {
+    over: i64,
+    under: i64,
+    /// It is the name of a part, `fourth` to `tenth`, which may also say an order.
+    is_part: bool,
+}
+
+impl Said {
+    /// The number.
+    pub(crate) fn value(self) -> Exact {
+        Exact::ratio(self.over, self.under)
+    }
+
+    /// The number's numerator and denominator.
+    pub(crate) fn quotient(self) -> (i64, i64) {
+        (self.over, self.under)
+    }
+
+    /// The number, unless it is that of a part.
+    pub(crate) fn quantity(self) -> Option<Exact> {
+        (!self.is_part).then(|| self.value())
     }
 }
 
-/// The part of one that a word names, `fourth` to `tenth`, in the plural too.
-pub(crate) fn part(word: &str) -> Option<Exact> {
+/// What a word says: a name from `one` to `hundred`, `half`, `third`, `quarter`, `twice`, `dozen` and their like, or a part,
+/// `fourth` to `tenth`, in the plural too.
+pub(crate) fn said(word: &str) -> Option<Said> {
+    match whole(word) {
+        Some(over) => (1..=100).contains(&over).then_some(Said { over, under: 1, is_part: false }),
+        None if word.len() > LENGTH_MAX => None,
+        None => match find(&OTHER, word) {
+            Some((over, under)) => Some(Said { over, under, is_part: false }),
+            None => part(word).map(|under| Said { over: 1, under, is_part: true }),
+        },
+    }
+}
+
+/// Into how many parts the name of one says that a whole is divided.
+fn part(word: &str) -> Option<i64> {
     let singular = word.strip_suffix('s').unwrap_or(word);
-    let under = (4..).zip(PARTS).find(|(_, name)| name.eq_ignore_ascii_case(singular))?.0;
-    Some(Exact::ratio(1, under))
+    (4..).zip(PARTS).find(|(_, name)| name.eq_ignore_ascii_case(singular)).map(|(under, _)| under)
 }
 
 const PARTS: [&str; 7] = ["fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
@@ -94,24 +122,29 @@ pub(crate) fn letters(text: &str, at: usize) -> usize {
     }
 }
 
-/// False for most of the words of which neither [`quantity`] nor [`part`] knows: told by the first letter and the length.
-pub(crate) fn may_say_a_number(word: &[u8]) -> bool {
-    let first = word.first().map_or(0, |first| (first | 0x20).wrapping_sub(b'a'));
-    LENGTHS.get(usize::from(first)).is_some_and(|lengths| word.len() < 16 && lengths >> word.len() & 1 == 1)
+/// False for nearly all words that [`said`] does not know: told by the length, the first and the last letter.
+#[inline]
+pub(super) fn may_say_a_number(word: &[u8]) -> bool {
+    let letter = |byte: &u8| usize::from((byte | 0x20).wrapping_sub(b'a'));
+    let (Some(first), Some(last)) = (word.first(), word.last()) else { return false };
+    let lasts = LASTS.get(word.len()).and_then(|lasts| lasts.get(letter(first)));
+    lasts.is_some_and(|lasts| letter(last) < 26 && lasts >> letter(last) & 1 == 1)
 }
 
-/// For each first letter the lengths that number words have, a bit each.
-const LENGTHS: [u16; 26] = {
-    let mut lengths = [0; 26];
-    lengths[(b's' - b'a') as usize] = 1 << "seventeen".len();
+/// For each length and first letter of number words their last letters, a bit each.
+const LASTS: [[u32; 26]; 10] = {
+    const fn add(lasts: &mut [[u32; 26]; 10], length: usize, first: u8, last: u8) {
+        lasts[length][(first - b'a') as usize] |= 1 << (last - b'a');
+    }
+    let mut lasts = [[0; 26]; 10];
+    add(&mut lasts, "seventeen".len(), b's', b'n');
     let mut length = 1;
     while length <= LENGTH_MAX {
         let mut at = 0;
         while at < WHOLE[length].len() + OTHER[length].len() {
             let whole = WHOLE[length].len();
             let key = if at < whole { WHOLE[length][at].0 } else { OTHER[length][at - whole].0 };
-            let first = (key >> (8 * (length - 1))) as u8;
-            lengths[(first - b'a') as usize] |= 1 << length;
+            add(&mut lasts, length, (key >> (8 * (length - 1))) as u8, key as u8);
             at += 1;
         }
         length += 1;
@@ -119,10 +152,11 @@ const LENGTHS: [u16; 26] = {
     let mut at = 0;
     while at < PARTS.len() {
         let name = PARTS[at].as_bytes();
-        lengths[(name[0] - b'a') as usize] |= 0b11 << name.len();
+        add(&mut lasts, name.len(), name[0], b'h');
+        add(&mut lasts, name.len() + 1, name[0], b's');
         at += 1;
     }
-    lengths
+    lasts
 };
 
 fn find<T: Copy>(table: &Table<T>, word: &str) -> Option<T> {
@@ -155,18 +189,29 @@ mod tests {
         for word in ["fourths", "Tenth", "seventeen", "twenty", "half", "quarters", "zero", "THIRDS"] {
             assert!(may_say_a_number(word.as_bytes()), "{word}");
         }
-        assert!(["apples", "", "đôi"].iter().all(|word| !may_say_a_number(word.as_bytes())));
-        assert_eq!(
-            (part("Fifths"), part("TENTH"), part("third")),
-            (Some(Exact::ratio(1, 5)), Some(Exact::ratio(1, 10)), None)
-        );
+        assert!(["apples", "", "đôi", "the", "she", "s", "thousands"].iter().all(|word| said(word).is_none()));
+        let parts = ["Fifths", "TENTH", "third", "seventeenth"];
+        assert_eq!(parts.map(part), [Some(5), Some(10), None, None]);
         let texts = ["", "one", "one2", "één a", "a’s", "thé", "½"];
         assert_eq!(texts.map(|text| letters(text, 0)), [0, 3, 3, 5, 1, 4, 0]);
         let words = ["Seventeen", "thousand", "zero", "dozen", "", "seventeem", "th\u{ff}ree"];
         assert_eq!(words.map(whole), [Some(17), Some(1_000), Some(0), None, None, None, None]);
-        let quantities = ["TWICE", "thirds", "hundred", "thousand", "zero", "seventeen", "halve"];
-        let expected =
-            [(2, 1), (1, 3), (100, 1), (0, 1), (0, 1), (17, 1), (0, 1)].map(|(over, under)| Exact::ratio(over, under));
-        assert_eq!(quantities.map(|word| quantity(word).unwrap_or(Exact::zero())), expected);
+        let quantities = ["TWICE", "thirds", "hundred", "thousand", "zero", "seventeen", "halve", "eighths", "sixty"];
+        let expected = [(2, 1), (1, 3), (100, 1), (0, 1), (0, 1), (17, 1), (0, 1), (1, 8), (60, 1)];
+        assert_eq!(quantities.map(|word| said(word).map_or((0, 1), Said::quotient)), expected);
+        assert_eq!(["eighths", "half"].map(|word| said(word).unwrap().quantity().is_some()), [false, true]);
+    }
+
+    #[test]
+    fn no_number_word_is_passed_over() {
+        let of_table =
+            |key: u64| String::from_utf8(key.to_be_bytes().into_iter().filter(|b| *b > 0).collect()).unwrap();
+        let keys = WHOLE.iter().flat_map(|words| words.iter().map(|word| word.0));
+        let keys = keys.chain(OTHER.iter().flat_map(|words| words.iter().map(|word| word.0)));
+        let parts = PARTS.iter().flat_map(|name| [(*name).to_owned(), format!("{name}s")]);
+        for word in keys.map(of_table).chain(parts).chain(["seventeen".to_owned()]) {
+            assert!(may_say_a_number(word.as_bytes()), "{word}");
+            assert!(may_say_a_number(word.to_uppercase().as_bytes()), "{word}");
+        }
     }
 }

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use crate::arithmetic::marks::{Mark, marks, read_at};
 use crate::arithmetic::plain::Plain;
-use crate::arithmetic::{Exact, number, words};
+use crate::arithmetic::{Exact, number};
 
-/// A number that the question states.
+/// A number that the question states, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Quantity {
     /// Of `20%` it is 20.
@@ -16,6 +16,17 @@ pub(super) struct Quantity {
     pub(super) percent: bool,
     /// It is written as `a/b`, or in a word that says as much: these two.
     pub(super) parts: Option<(Exact, Exact)>,
+    saying: Saying,
+    range: Range<usize>,
+}
+
+/// How a number is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saying {
+    Signs,
+    Words,
+    /// In a word that mostly says something else.
+    Ambiguously,
 }
 
 impl Quantity {
@@ -41,14 +52,6 @@ impl Quantity {
     }
 }
 
-/// A number and where it stands.
-struct Term {
-    value: Exact,
-    parts: Option<(Exact, Exact)>,
-    is_word: bool,
-    range: Range<usize>,
-}
-
 /// All of them; equal ones more than once.
 ///
 /// `2 1/2`, `twenty-five`, `two thirds`, `three hundred` are one quantity each. Words that mostly say something else do
@@ -58,52 +61,51 @@ pub(super) fn quantities(asked: &str, asked_marks: &[Mark], language: &str) -> V
     let plain = Plain::of(asked, language);
     let text = plain.text.as_ref();
     let marks = if matches!(plain.text, Cow::Borrowed(_)) { asked_marks } else { &marks(text) };
-    let mut terms: Vec<Term> = Vec::with_capacity(marks.len());
+    let mut found: Vec<Quantity> = Vec::with_capacity(marks.len());
     read_at(text, marks, |at, word| {
-        let (term, length) = if let Some(name) = word {
-            let term = |value: Exact| Term { parts: parts(&value), value, is_word: true, range: at..at + name.len() };
-            (self::word(name).map(term), name.len())
-        } else {
-            match written_number(&text[at..], text[..at].ends_with('/')) {
-                Some((value, parts, length)) => {
-                    let (value, parts) = if is_below_zero(&text[..at]) { (-value, None) } else { (value, parts) };
-                    (Some(Term { value, parts, is_word: false, range: at..at + length }), length)
-                }
-                None => (None, 0),
+        let (value, parts, saying, length) = match word {
+            Some((letters, said)) => {
+                let (over, under) = said.quotient();
+                let is_ambiguous = 2 * over < under || over == under;
+                let saying = if is_ambiguous { Saying::Ambiguously } else { Saying::Words };
+                (said.value(), (under > 1).then(|| (over.into(), under.into())), saying, letters)
             }
+            None => match written_number(&text[at..], text[..at].ends_with('/')) {
+                Some((value, _, length)) if is_below_zero(&text[..at]) => (-value, None, Saying::Signs, length),
+                Some((value, parts, length)) => (value, parts, Saying::Signs, length),
+                None => return 0,
+            },
         };
-        if let Some(term) = term {
-            let joined = terms.last().and_then(|before| joined(before, &text[before.range.end..at], &term));
-            if joined.is_some() {
-                terms.pop();
-            }
-            terms.push(joined.unwrap_or(term));
+        let one = Quantity { value, percent: false, parts, saying, range: at..at + length };
+        match found.last_mut() {
+            Some(before) => match joined(before, &text[before.range.end..at], &one) {
+                Some(both) => *before = both,
+                None => found.push(one),
+            },
+            None => found.push(one),
         }
         length
     });
-    let counts = |term: &Term| {
-        let before = text[..term.range.start].trim_end();
-        let after_article = before.len() < term.range.start && (before.ends_with(" a") || matches!(before, "A" | "a"));
-        !term.is_word || after_article || !is_ambiguous(&text[term.range.clone()])
-    };
-    terms.retain(counts);
-    let quantity = |term: Term| {
-        let after = text[term.range.end..].trim_start();
-        let percent = after.starts_with('%') || after.starts_with("percent");
-        Quantity { percent, value: term.value, parts: term.parts }
-    };
-    terms.into_iter().map(quantity).collect()
+    found.retain_mut(|quantity| {
+        if quantity.saying == Saying::Ambiguously {
+            let before = text[..quantity.range.start].trim_end();
+            let is_after_article =
+                before.len() < quantity.range.start && (before.ends_with(" a") || matches!(before, "A" | "a"));
+            if !is_after_article {
+                return false;
+            }
+        }
+        let after = text[quantity.range.end..].trim_start();
+        quantity.percent = after.starts_with('%') || after.starts_with("percent");
+        true
+    });
+    found
 }
 
 /// Whether a minus stands before a number that belongs to it: `-3`, not `5 - 3` nor `30-60-90`.
 fn is_below_zero(before: &str) -> bool {
     let before = before.strip_suffix(['-', '−']).map(|before| before.trim_end_matches(' '));
     before.is_some_and(|before| !before.ends_with(|last: char| last.is_alphanumeric() || ")]}%".contains(last)))
-}
-
-/// The number that a word says; of the names of parts those up to a tenth.
-fn word(word: &str) -> Option<Exact> {
-    words::quantity(word).or_else(|| words::part(word))
 }
 
 /// Numerator and denominator of what lies between two whole numbers.
@@ -162,16 +164,17 @@ fn written_number(text: &str, after_stroke: bool) -> Option<Written> {
 }
 
 /// The one quantity that two neighbours are.
-fn joined(before: &Term, between: &str, term: &Term) -> Option<Term> {
+fn joined(before: &Quantity, between: &str, next: &Quantity) -> Option<Quantity> {
     if !matches!(between, "" | " " | "-" | " and a ") {
         return None;
     }
     let whole = |value: &Exact| value.small().filter(|(_, under)| *under == 1).map(|(whole, _)| whole);
-    let (first, second) = (&before.value, &term.value);
+    let (first, second) = (&before.value, &next.value);
     let is_half = *second == Exact::ratio(1, 2);
-    let value = match (before.is_word, term.is_word, between) {
+    let [before_is_word, is_word] = [before, next].map(|quantity| quantity.saying != Saying::Signs);
+    let value = match (before_is_word, is_word, between) {
         (_, true, " and a ") if is_half && first.is_integer() => first + second,
-        (false, false, " " | "") if first.is_integer() && term.parts.is_some() && *second < Exact::one() => {
+        (false, false, " " | "") if first.is_integer() && next.parts.is_some() && *second < Exact::one() => {
             first + second
         }
         (true, true, " " | "-") => match (whole(first)?, whole(second)) {
@@ -184,19 +187,17 @@ fn joined(before: &Term, between: &str, term: &Term) -> Option<Term> {
         _ => return None,
     };
     let parts = parts(&value).filter(|_| value < Exact::one());
-    Some(Term { value, parts, is_word: before.is_word, range: before.range.start..term.range.end })
-}
-
-fn is_ambiguous(word: &str) -> bool {
-    let ordinal = || self::word(word).is_some_and(|value| value < Exact::ratio(1, 2));
-    word.eq_ignore_ascii_case("one") || ordinal()
+    let saying = if before_is_word { Saying::Words } else { Saying::Signs };
+    Some(Quantity { value, percent: false, parts, saying, range: before.range.start..next.range.end })
 }
 
 /// A question without `[asy]…[/asy]` and without the lines `A. …` of a multiple choice.
 pub(super) fn without_drawings_and_options(question: &str) -> Cow<'_, str> {
     let is_option = |line: &str| matches!(line.as_bytes(), [b'A'..=b'F', b'.' | b')', ..]);
-    let draws = question.contains('[') && question.contains("[asy]");
-    if !draws && !question.lines().any(is_option) {
+    let bytes = question.as_bytes();
+    let draws = memchr::memchr(b'[', bytes).is_some() && question.contains("[asy]");
+    let is_line = memchr::memchr(b'\n', bytes).is_none();
+    if !draws && !(if is_line { is_option(question) } else { question.lines().any(is_option) }) {
         return question.into();
     }
     let mut asked = String::with_capacity(question.len());

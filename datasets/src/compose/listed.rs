@@ -18,7 +18,7 @@ pub(super) struct Listed {
 
 impl Listed {
     pub(super) fn new(separator: &'static str) -> Self {
-        Listed { text: String::new(), separator, items: Vec::new(), many: HashSet::new() }
+        Listed { text: String::with_capacity(64), separator, items: Vec::with_capacity(8), many: HashSet::new() }
     }
 
     /// Whether it is an item.

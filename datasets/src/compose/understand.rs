@@ -15,9 +15,9 @@ pub(super) fn understand(problem: &Problem<'_>, steps: &[Step], words: Words) ->
     let asked = given::without_drawings_and_options(problem.question);
     let marks = marks(&asked);
     let quantities = given::quantities(&asked, &marks, problem.language);
-    let givens = LazyCell::new(|| Givens::of_marks(&asked, &marks));
+    let givens = LazyCell::new(|| Givens::values_of_marks(&asked, &marks));
     let (mut stated, mut known) = (Listed::new(words.separator()), Listed::new(words.separator()));
-    let mut text = String::new();
+    let mut text = String::with_capacity(24);
     let mut push = |list: &mut Listed, other: &Listed, write: &dyn Fn(&mut String)| {
         text.clear();
         write(&mut text);

@@ -12,7 +12,7 @@ use num_integer::Integer;
 use num_traits::ToPrimitive;
 
 use crate::arithmetic::marks::{Mark, marks, read_at};
-use crate::arithmetic::{Exact, Expression, Operator, Stated, number, words};
+use crate::arithmetic::{Exact, Expression, Operator, Stated, number};
 
 /// The field's size, a Mersenne prime.
 const PRIME: u64 = (1 << 61) - 1;
@@ -46,16 +46,15 @@ impl Givens {
     /// The same, with the question's marks.
     pub(crate) fn of_marks(question: &str, marks: &[Mark]) -> Self {
         let mut givens = Givens::default();
-        read_at(question, marks, |at, word| {
-            if let Some(word) = word {
-                givens.values.extend(words::quantity(word));
-                return word.len();
+        each_given(question, marks, |value, after| {
+            if let Some(after) = after {
+                let follows = after.trim_start();
+                if follows.starts_with('%') || follows.starts_with("percent") {
+                    givens.percents.push(value.clone());
+                }
+                givens.digits.push(value.clone());
             }
-            let starts = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
-            let scanned = if starts(&question.as_bytes()[at]) { number::scan(&question[at..]) } else { None };
-            let Some((value, length)) = scanned else { return 0 };
-            givens.add_number(value, &question[at + length..]);
-            length
+            givens.values.push(value);
         });
         for list in [&mut givens.values, &mut givens.percents, &mut givens.digits] {
             list.sort_unstable();
@@ -64,18 +63,13 @@ impl Givens {
         givens
     }
 
-    fn add_number(&mut self, value: Exact, after: &str) {
-        let follows = after.trim_start();
-        if follows.starts_with('%') || follows.starts_with("percent") {
-            self.percents.push(value.clone());
-        }
-        if let Some((denominator, _)) = after.strip_prefix('/').and_then(number::scan)
-            && !denominator.is_zero()
-        {
-            self.values.push(&value / denominator);
-        }
-        self.digits.push(value.clone());
-        self.values.push(value);
+    /// Only the values, for who asks no more than [`Self::holds`].
+    pub(crate) fn values_of_marks(question: &str, marks: &[Mark]) -> Self {
+        let mut values = Vec::with_capacity(marks.len());
+        each_given(question, marks, |value, _| values.push(value));
+        values.sort_unstable();
+        values.dedup();
+        Givens { values, ..Givens::default() }
     }
 
     /// Whether the question gives this value.
@@ -113,6 +107,29 @@ impl Givens {
         }
         constant(value)
     }
+}
+
+/// Hands on each value with what follows it, if it is written in digits.
+fn each_given<'q>(question: &'q str, marks: &[Mark], mut take: impl FnMut(Exact, Option<&'q str>)) {
+    read_at(question, marks, |at, word| {
+        if let Some((letters, said)) = word {
+            if let Some(value) = said.quantity() {
+                take(value, None);
+            }
+            return letters;
+        }
+        let starts = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+        let scanned = if starts(&question.as_bytes()[at]) { number::scan(&question[at..]) } else { None };
+        let Some((value, length)) = scanned else { return 0 };
+        let after = &question[at + length..];
+        if let Some((denominator, _)) = after.strip_prefix('/').and_then(number::scan)
+            && !denominator.is_zero()
+        {
+            take(&value / denominator, None);
+        }
+        take(value, Some(after));
+        length
+    });
 }
 
 fn is_in(sorted: &[Exact], value: &Exact) -> bool {

@@ -7,11 +7,15 @@
 //! A row is *exact* (`meta`) where the last annotation is the final answer; where EXECUTE is prose `meta.annotations` has
 //! the source's own.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::reasons::{Reason, Refusal};
-use super::{At, text};
-use crate::arithmetic::reading::Reader;
+use super::record::Record;
+use super::{At, flat, text};
+use crate::arithmetic::calculation::Room;
+use crate::arithmetic::reading::{Reader, true_equation};
 use crate::arithmetic::{Exact, Expression, Operator, Stated, calculation, number};
 use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
@@ -25,10 +29,28 @@ pub fn convert(record: &Value, at: &At<'_>) -> Result<Trajectory, Refusal> {
     trajectory(question.trim(), text(record, "answer")?, &at.id(), at.split)
 }
 
+/// The same of bytes that are nothing but these two texts, as nearly all records are; none for any other.
+pub(super) fn convert_flat(record: &Record, at: &At<'_>) -> Option<Result<Trajectory, Refusal>> {
+    if record.length != record.bytes.len() as u64 {
+        return None;
+    }
+    let [question, answer] = flat::texts(&record.bytes, ["question", "answer"])?;
+    let question = question.trim();
+    if question.is_empty() || answer.trim().is_empty() {
+        return None;
+    }
+    Some(trajectory(question, &answer, &at.id(), at.split))
+}
+
 /// One row as a trajectory.
 pub fn trajectory(question: &str, answer: &str, id: &str, split: &str) -> Result<Trajectory, Refusal> {
-    let (solution, last) = answer.rsplit_once("####").ok_or_else(|| Reason::NoFinalAnswer.because("no `####`"))?;
-    let digits = last.trim().trim_start_matches('$').replace(',', "");
+    let mark = memchr::memchr_iter(b'#', answer.as_bytes()).rev().find(|at| answer[..=*at].ends_with("####"));
+    let end = mark.ok_or_else(|| Reason::NoFinalAnswer.because("no `####`"))? + 1;
+    let (solution, last) = (&answer[..end - "####".len()], &answer[end..]);
+    let mut digits = Cow::Borrowed(last.trim().trim_start_matches('$'));
+    if digits.contains(',') {
+        digits = digits.replace(',', "").into();
+    }
     let value = number::parse(&digits).ok_or_else(|| {
         let found: String = last.trim().chars().take(40).collect();
         Reason::FinalAnswerIsNoNumber.because(format!("`{found}`"))
@@ -63,9 +85,16 @@ fn written(stated: &Stated) -> String {
 
 /// The annotations in order, each checked. `range` is in bytes of `solution`.
 pub fn annotations(solution: &str) -> Result<Vec<Stated>, Refusal> {
-    let (mut found, mut reader) = (Vec::new(), Reader::default());
+    let (mut found, mut reader) = (Vec::with_capacity(4), Reader::default());
     let mut from = 0;
     while let Some(at) = find_twice(b'<', solution, from) {
+        if let Some((expression, value, length)) = true_equation(&solution[at + 2..])
+            && solution[at + 2 + length..].starts_with(">>")
+        {
+            from = at + 2 + length + 2;
+            found.push(Stated { expression, value, range: at..from });
+            continue;
+        }
         let end = find_twice(b'>', solution, at);
         let end =
             end.ok_or_else(|| Reason::OpenAnnotation.because(format!("byte {at} of the answer: `<<` without `>>`")))?;
@@ -112,6 +141,7 @@ fn with_prose(in_prose: &[Stated], solution: &str, wanted: &Exact, question: &st
 /// A sum in prose that an annotation of the same line repeats counts once.
 fn sums(solution: &str, wordless: bool) -> Option<Vec<Stated>> {
     let mut all: Vec<Stated> = Vec::new();
+    let mut room = Room::default();
     for line in solution.split('\n') {
         let mut of_line = annotations(line).ok()?;
         of_line.retain(|annotation| annotation.expression.operators() > 0);
@@ -123,7 +153,7 @@ fn sums(solution: &str, wordless: bool) -> Option<Vec<Stated>> {
             all.extend(of_line);
             continue;
         }
-        for mut stated in calculation::find(&plain).into_iter().filter(Stated::holds) {
+        for mut stated in calculation::find_with(&plain, "en", &mut room).into_iter().filter(Stated::holds) {
             let at = places.get(stated.range.start).copied().unwrap_or_default();
             stated.range = at..at;
             if of_line.iter().all(|other| other.value != stated.value) {

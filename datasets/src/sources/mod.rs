@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod detect;
 pub mod files;
+mod flat;
 pub mod gsm8k;
 pub mod headings;
 pub mod lines;
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use reasons::{Reason, Refusal};
+use record::Record;
 use serde::Serialize;
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
@@ -80,21 +82,34 @@ impl Source {
             Source::Chat => chat::convert,
             Source::Trajectories => trajectories::convert,
         };
-        let mut trajectory = convert(record, at)?;
-        let t = &mut trajectory;
-        for text in [&mut t.question, &mut t.understand, &mut t.plan, &mut t.execute, &mut t.verify, &mut t.answer] {
-            if let Cow::Owned(normal) = nfc(text) {
-                *text = normal;
-            }
-            if holds_nul(text) {
-                return Err(Reason::Nul.because("in the text"));
-            }
+        checked(convert(record, at)?)
+    }
+
+    /// The same of a record as it was read.
+    fn convert_record(self, record: &Record, at: &At<'_>) -> Result<Trajectory, Refusal> {
+        let flat = if self == Source::Gsm8k { gsm8k::convert_flat(record, at) } else { None };
+        match flat {
+            Some(made) => checked(made?),
+            None => self.convert(&record.object()?, at),
         }
-        if trajectory.is_read_back() {
-            Ok(trajectory)
-        } else {
-            Err(Reason::HoldsATag.because("the canonical text is not read back as the same stages"))
+    }
+}
+
+/// The trajectory in NFC, if its canonical text is read back as the same stages.
+fn checked(mut trajectory: Trajectory) -> Result<Trajectory, Refusal> {
+    let t = &mut trajectory;
+    for text in [&mut t.question, &mut t.understand, &mut t.plan, &mut t.execute, &mut t.verify, &mut t.answer] {
+        if let Cow::Owned(normal) = nfc(text) {
+            *text = normal;
         }
+        if holds_nul(text) {
+            return Err(Reason::Nul.because("in the text"));
+        }
+    }
+    if trajectory.is_read_back() {
+        Ok(trajectory)
+    } else {
+        Err(Reason::HoldsATag.because("the canonical text is not read back as the same stages"))
     }
 }
 

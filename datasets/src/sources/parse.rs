@@ -234,7 +234,11 @@ impl<S: Sink> Run<'_, S> {
         let convert = |raw: Raw| -> Converted {
             let (line, byte, index) = raw.place();
             let at = At { prefix: &prefix, split: &split, index, name: name.as_deref() };
-            let made = raw.value().and_then(|value| source.convert(&value, &at)).and_then(|trajectory| {
+            let made = match &raw {
+                Raw::Bytes(record) => source.convert_record(record, &at),
+                Raw::Row(_, row) => source.convert(row, &at),
+            };
+            let made = made.and_then(|trajectory| {
                 let nothing = checked_only && is_unchecked(&trajectory);
                 if nothing { Err(Reason::NothingToCheck.because("no calculation in EXECUTE")) } else { Ok(trajectory) }
             });

@@ -14,18 +14,24 @@ use crate::nfc::nfc;
 /// LaTeX is brought to one writing as well (`x^{2}` is `x^2`, `\log_82` is `\log_8 2`, `\[a = b.\]` is `$a=b$.`); in
 /// formulas the case stays, and so does the code of drawings.
 pub fn normalise(question: &str) -> String {
+    let has_latex = may_have_latex(question);
+    if !has_latex && question.is_ascii() {
+        return ended(ascii(question), question);
+    }
     let mut out = Normalised { text: String::with_capacity(question.len()), gap: false };
-    if may_have_latex(question) {
+    if has_latex {
         let characters: Vec<char> = nfc(question).chars().collect();
         for part in latex::parts(&characters) {
             out.push_part(part);
         }
-    } else if question.is_ascii() {
-        out.text = ascii(question);
     } else {
         nfc(question).chars().for_each(|character| out.push_prose(character));
     }
-    let mut text = out.text;
+    ended(out.text, question)
+}
+
+/// Without full stops and white space at the end, unless nothing is left.
+fn ended(mut text: String, question: &str) -> String {
     text.truncate(text.trim_end_matches(['.', ' ']).len());
     if text.is_empty() { question.trim().to_owned() } else { text }
 }
@@ -41,20 +47,24 @@ fn ascii(question: &str) -> String {
     if blanks::are_single(&lower) && memchr::memchr(b'`', lower.as_bytes()).is_none() {
         return lower;
     }
-    let mut text = Vec::with_capacity(lower.len());
-    let mut gap = false;
-    for byte in lower.into_bytes() {
-        match byte {
-            b'\t'..=b'\r' | b' ' => gap = !text.is_empty(),
-            _ => {
+    // What stays moves to the front: a blank never overtakes the white space that it stands for.
+    let mut bytes = lower.into_bytes();
+    let (mut length, mut gap) = (0, false);
+    for at in 0..bytes.len() {
+        match bytes[at] {
+            b'\t'..=b'\r' | b' ' => gap = length > 0,
+            byte => {
                 if std::mem::take(&mut gap) {
-                    text.push(b' ');
+                    bytes[length] = b' ';
+                    length += 1;
                 }
-                text.push(if byte == b'`' { b'\'' } else { byte });
+                bytes[length] = if byte == b'`' { b'\'' } else { byte };
+                length += 1;
             }
         }
     }
-    String::from_utf8(text).expect("ASCII")
+    bytes.truncate(length);
+    String::from_utf8(bytes).expect("ASCII")
 }
 
 /// A dollar before a digit opens no formula where all dollars do and there is no backslash: the next one is money again.
