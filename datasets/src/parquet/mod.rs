@@ -1,8 +1,10 @@
 //! Trajectories in Parquet, one row a sample, as pyarrow, pandas, polars and DuckDB read it.
 
 mod behind;
+mod group;
 mod read;
 mod schema;
+mod texts;
 mod write;
 
 use std::path::PathBuf;
@@ -46,6 +48,10 @@ pub enum ParquetError {
 mod tests {
     use std::collections::BTreeMap;
 
+    use arrow_array::cast::AsArray;
+    use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelector};
+    use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+
     use super::*;
     use crate::synthesize::{STEPS, synthesize};
     use crate::trajectory::{Planted, SpanWeight, Trajectory};
@@ -71,6 +77,32 @@ mod tests {
         assert_eq!(read(&path).unwrap(), samples);
         assert_eq!(metadata(&path).unwrap().get("polya.read").map(String::as_str), Some("300"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn pages_and_groups_of_any_number_hold_their_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let mut rows: Vec<Trajectory> = (0..9_000).map(|index| synthesize(1, index, STEPS)).collect();
+        // One text larger than a page, one larger than a group.
+        rows[5].question = "Số 🍎 ".repeat(20_000);
+        rows[4_000].verify = (0..500_000).map(|number| format!("{number} ")).collect();
+        write(&path, &rows, &BTreeMap::new()).unwrap();
+        assert!(read(&path).unwrap() == rows);
+        let file = std::fs::File::open(&path).unwrap();
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+        assert!(metadata.num_row_groups() > 1);
+        for group in metadata.row_groups() {
+            let mut places = group.columns().iter().map(|column| column.offset_index_offset().unwrap());
+            assert!(places.all(|place| place > 0), "each column says where its pages are");
+        }
+        // A reader that goes by the pages finds the rows, too.
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        let few = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).unwrap();
+        let skipped = vec![RowSelector::skip(8_000), RowSelector::select(3)];
+        let few = few.with_row_selection(skipped.into()).build().unwrap().next().unwrap().unwrap();
+        let plans = few.column_by_name("plan").unwrap().as_string::<i32>();
+        assert!(plans.iter().flatten().eq(rows[8_000..8_003].iter().map(|row| row.plan.as_str())));
     }
 
     #[test]

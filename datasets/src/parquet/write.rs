@@ -2,30 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::BufWriter;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder, UInt32Builder};
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StructArray};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::errors::Result as LibraryResult;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 
 use super::ParquetError;
-use super::schema::{TEXTS, planted, schema, span, span_item};
+use super::group::{GROUP_BYTES, Group, Groups, PIECE_BYTES, TEXT_COLUMNS, text_bytes};
+use super::schema::schema;
+use super::texts::{PAGE_BYTES, Packer};
 use crate::trajectory::Trajectory;
 
 /// Rows written at once; memory does not grow with the file.
 const ROWS: usize = 256;
-
-/// A row group has no more encoded bytes, so that what a writer holds does not grow with the file.
-const GROUP_BYTES: usize = 2 << 20;
-/// Bytes of a page: small, so that it is packed while rows are made and not all at the end.
-const PAGE_BYTES: usize = 1 << 16;
-
-/// Columns whose values repeat so seldom that a dictionary of them costs time and saves nothing.
-const ALL_DIFFERENT: [&str; 6] = ["id", "question", "understand", "plan", "execute", "verify"];
+/// Bytes written at once: the library writes few, and the system takes its time for each call.
+const WRITTEN: usize = 1 << 18;
 
 /// Writes the trajectories with file metadata, under a temporary name that is renamed at the end.
 pub fn write<'a>(
@@ -51,7 +49,12 @@ pub struct Writer {
     path: PathBuf,
     temporary: PathBuf,
     file: File,
-    writer: ArrowWriter<File>,
+    writer: SerializedFileWriter<BufWriter<File>>,
+    groups: Groups,
+    group: Option<Group>,
+    packer: Packer,
+    /// Makes durable what is written, while more is made: the end waits for the rest only.
+    syncing: Option<JoinHandle<std::io::Result<()>>>,
     is_finished: bool,
 }
 
@@ -62,22 +65,24 @@ impl Writer {
         let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
         let io = |error| ParquetError::Io { path: path.to_owned(), error };
         let pairs = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_max_row_group_bytes(Some(GROUP_BYTES))
-            .set_data_page_size_limit(PAGE_BYTES)
-            .set_key_value_metadata(Some(pairs));
-        let properties = ALL_DIFFERENT
-            .into_iter()
-            .fold(properties, |properties, name| properties.set_column_dictionary_enabled(name.into(), false))
-            .build();
         let file = File::create(&temporary).map_err(io)?;
         let writer = file.try_clone().map_err(io).and_then(|copy| {
-            ArrowWriter::try_new(copy, schema(), Some(properties))
+            ArrowWriter::try_new(BufWriter::with_capacity(WRITTEN, copy), schema(), Some(properties(pairs)))
+                .and_then(ArrowWriter::into_serialized_writer)
                 .map_err(|error| ParquetError::Damaged { path: path.to_owned(), reason: error.to_string() })
         });
         match writer {
-            Ok(writer) => Ok(Writer { path: path.to_owned(), temporary, file, writer, is_finished: false }),
+            Ok((writer, factory)) => Ok(Writer {
+                path: path.to_owned(),
+                temporary,
+                file,
+                groups: Groups::new(factory, writer.schema_descr().columns()),
+                writer,
+                group: None,
+                packer: Packer::new(),
+                syncing: None,
+                is_finished: false,
+            }),
             Err(error) => {
                 // The error that matters is the first one; a temporary file that stays harms nobody.
                 let _ = std::fs::remove_file(&temporary);
@@ -86,13 +91,51 @@ impl Writer {
         }
     }
 
-    /// Adds rows, best some thousands at once.
+    /// Adds rows, best some hundreds at once.
     pub fn write(&mut self, rows: &[&Trajectory]) -> Result<(), ParquetError> {
-        if rows.is_empty() {
+        let mut rows = rows;
+        while !rows.is_empty() {
+            let mut bytes = 0;
+            let fits = |row: &&&Trajectory| {
+                bytes += text_bytes(row);
+                bytes <= PIECE_BYTES
+            };
+            let (piece, rest) = rows.split_at(rows.iter().take_while(fits).count().max(1));
+            self.write_piece(piece).map_err(|error| self.damaged(&error))?;
+            rows = rest;
+        }
+        Ok(())
+    }
+
+    fn write_piece(&mut self, rows: &[&Trajectory]) -> LibraryResult<()> {
+        let group = match &mut self.group {
+            Some(group) => group,
+            none => none.insert(self.groups.begin(self.writer.flushed_row_groups().len())?),
+        };
+        group.write(rows, &mut self.packer)?;
+        if group.bytes() < GROUP_BYTES {
             return Ok(());
         }
-        let batch = batch(rows).map_err(|error| self.damaged(&error))?;
-        self.writer.write(&batch).map_err(|error| self.damaged(&error))
+        self.end_group()?;
+        if self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.synced()?;
+            let file = self.file.try_clone()?;
+            self.syncing = Some(std::thread::spawn(move || file.sync_data()));
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing more is made durable.
+    fn synced(&mut self) -> std::io::Result<()> {
+        let syncing = self.syncing.take();
+        syncing.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    }
+
+    fn end_group(&mut self) -> LibraryResult<()> {
+        match self.group.take() {
+            Some(group) => group.finish(&mut self.writer, &mut self.packer),
+            None => Ok(()),
+        }
     }
 
     /// Adds to the file's metadata what is known only now.
@@ -104,9 +147,10 @@ impl Writer {
 
     /// Completes the file, makes it durable and gives it its name.
     pub fn finish(mut self) -> Result<(), ParquetError> {
-        self.writer.finish().map_err(|error| self.damaged(&error))?;
-        let io = |error| ParquetError::Io { path: self.path.clone(), error };
-        self.file.sync_all().map_err(io)?;
+        self.end_group().and_then(|()| self.writer.finish()).map_err(|error| self.damaged(&error))?;
+        let path = self.path.clone();
+        let io = |error| ParquetError::Io { path: path.clone(), error };
+        self.synced().and_then(|()| self.file.sync_all()).map_err(io)?;
         std::fs::rename(&self.temporary, &self.path).map_err(io)?;
         self.is_finished = true;
         Ok(())
@@ -126,63 +170,53 @@ impl Drop for Writer {
     }
 }
 
-fn batch(rows: &[&Trajectory]) -> Result<RecordBatch, arrow_schema::ArrowError> {
-    let text = |of: fn(&Trajectory) -> &str| -> ArrayRef {
-        let bytes = rows.iter().map(|row| of(row).len()).sum();
-        let mut builder = StringBuilder::with_capacity(rows.len(), bytes);
-        rows.iter().for_each(|row| builder.append_value(of(row)));
-        Arc::new(builder.finish())
-    };
-    let texts: [fn(&Trajectory) -> &str; TEXTS.len()] = [
-        |t| &t.id,
-        |t| &t.source,
-        |t| &t.split,
-        |t| &t.question,
-        |t| &t.understand,
-        |t| &t.plan,
-        |t| &t.execute,
-        |t| &t.verify,
-        |t| &t.answer,
-        |t| &t.language,
-    ];
-    let mut columns: Vec<ArrayRef> = texts.into_iter().map(text).collect();
-    columns.push(Arc::new(rows.iter().map(|row| Some(row.corrective)).collect::<BooleanArray>()));
-    columns.push(planted_column(rows));
-    columns.push(weights_column(rows));
-    columns.push(text(|t| &t.meta));
-    RecordBatch::try_new(schema(), columns)
+fn properties(metadata: Vec<KeyValue>) -> WriterProperties {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_key_value_metadata(Some(metadata));
+    let plain = TEXT_COLUMNS.into_iter();
+    plain.fold(properties, |properties, (name, _)| properties.set_column_dictionary_enabled(name.into(), false)).build()
 }
 
-fn planted_column(rows: &[&Trajectory]) -> ArrayRef {
-    if rows.iter().all(|row| row.planted.is_none()) {
-        return Arc::new(StructArray::new_null(planted(), rows.len()));
-    }
-    let mut builder = StructBuilder::from_fields(planted(), rows.len());
-    for row in rows {
-        let planted = row.planted.as_ref();
-        let texts = [(0, planted.map(|p| &p.kind)), (2, planted.map(|p| &p.right)), (3, planted.map(|p| &p.wrong))];
-        for (index, value) in texts {
-            let field = builder.field_builder::<StringBuilder>(index).expect("the schema says text");
-            field.append_value(value.map_or("", String::as_str));
-        }
-        let field = builder.field_builder::<UInt32Builder>(1).expect("the schema says an integer");
-        field.append_value(planted.map_or(0, |planted| planted.calculation));
-        builder.append(planted.is_some());
-    }
-    Arc::new(builder.finish())
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
 
-fn weights_column(rows: &[&Trajectory]) -> ArrayRef {
-    let mut builder = ListBuilder::new(StructBuilder::from_fields(span(), 0)).with_field(span_item());
-    for row in rows {
-        for weight in row.weights.iter().flatten() {
-            let values = builder.values();
-            values.field_builder::<UInt32Builder>(0).expect("the schema says an integer").append_value(weight.start);
-            values.field_builder::<UInt32Builder>(1).expect("the schema says an integer").append_value(weight.end);
-            values.field_builder::<Float32Builder>(2).expect("the schema says a float").append_value(weight.weight);
-            values.append(true);
-        }
-        builder.append(row.weights.is_some());
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+
+    use super::super::group::array;
+    use super::*;
+    use crate::synthesize::{STEPS, synthesize};
+
+    /// The same by the library alone.
+    fn by_the_library(path: &Path, rows: &[Trajectory]) {
+        let rows: Vec<&Trajectory> = rows.iter().collect();
+        let column = |name: &String| -> ArrayRef {
+            match TEXT_COLUMNS.iter().find(|(text, _)| text == name) {
+                Some((_, of)) => Arc::new(StringArray::from_iter_values(rows.iter().map(|row| of(row)))),
+                None => array(name, &rows),
+            }
+        };
+        let columns = schema().fields().iter().map(|field| column(field.name())).collect();
+        let batch = RecordBatch::try_new(schema(), columns).unwrap();
+        let properties = properties(vec![KeyValue::new("a".to_owned(), "b".to_owned())]);
+        let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
     }
-    Arc::new(builder.finish())
+
+    #[test]
+    fn a_file_is_what_the_library_makes_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+        for count in [0, 1, 150] {
+            let mut rows: Vec<Trajectory> = (0..count).map(|index| synthesize(1, index, STEPS)).collect();
+            rows.iter_mut().take(1).for_each(|row| row.question = "Số 🍎\u{0}\n".repeat(20));
+            rows.iter_mut().skip(1).take(3).for_each(|row| row.plan = String::new());
+            write(&ours, &rows, &BTreeMap::from([("a".to_owned(), "b".to_owned())])).unwrap();
+            by_the_library(&theirs, &rows);
+            assert!(std::fs::read(&ours).unwrap() == std::fs::read(&theirs).unwrap(), "{count} rows");
+        }
+    }
 }
