@@ -11,7 +11,7 @@ use super::{Failure, check_output};
 use crate::synthesize::{STEPS, synthesize as problem};
 
 /// Problems made at once; memory does not grow with the file.
-const CHUNK: u64 = 1_024;
+const CHUNK: u64 = 256;
 
 /// What `datasets synthesize` takes.
 #[derive(Debug, Clone, clap::Args)]
