@@ -2,9 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use polya_tests::process::{Coordinator, proven_digests, run_texts, signal};
+use polya_tests::wait::until;
 use serde_json::Value;
+
+/// A second longer than the run takes to call somebody dead.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// The digests of an undisturbed run with one worker, made once for all tests.
 fn reference() -> &'static Value {
@@ -75,6 +80,23 @@ fn a_stopped_worker_is_replaced_and_leaves_the_digest_unchanged() {
     let run = Coordinator::start(&dir, 2, &[]);
     run.wait_for_step(2);
     signal(run.workers()[0], "STOP");
+    assert_eq!(run.wait(), Some(0));
+    assert_eq!(&proven_digests(&dir), reference());
+}
+
+/// Its workers hear nothing for longer than a failure takes to be detected, and so does it.
+#[test]
+fn a_coordinator_that_stood_still_keeps_its_workers_and_the_digest() {
+    let (_folder, dir) = fresh();
+    let run = Coordinator::start(&dir, 2, &["failure_detection=2s"]);
+    run.wait_for_step(2);
+    let workers = run.workers();
+    run.signal("STOP");
+    let stopped = Instant::now();
+    until("the pause's end", 2 * PAUSE, || (stopped.elapsed() >= PAUSE).then_some(()));
+    run.signal("CONT");
+    run.wait_for_step(4);
+    assert_eq!(run.workers(), workers, "processes after and before");
     assert_eq!(run.wait(), Some(0));
     assert_eq!(&proven_digests(&dir), reference());
 }
