@@ -3,7 +3,7 @@
 use super::cache::{CachedRow, TOKENS};
 use crate::cpu::vector::exp;
 use crate::ffi::instructions::vectorised;
-use crate::ffi::lanes::{Lanes, multiply_add};
+use crate::ffi::lanes::{Lanes, Stored, multiply_add};
 
 /// Attends from `queries` `[heads, width]` (turned and scaled) to the row's first `seen` tokens; writes `[heads, width]`.
 pub(super) fn attend(row: &CachedRow, layer: usize, kv_heads: usize, seen: usize, queries: &[f32], out: &mut [f32]) {
@@ -26,13 +26,13 @@ fn attend_group(row: &CachedRow, (layer, head): (usize, usize), seen: usize, que
     }
     let mut scores = vec![Lanes::ZERO; blocks * group];
     for (block, scores) in scores.chunks_exact_mut(group).enumerate() {
-        multiply_add(&arranged, group, row.keys(block, layer, head), scores);
+        multiply_add(&arranged, group, Stored::Full(row.keys(block, layer, head)), scores);
     }
     let sums = softmax(&mut scores, group, seen);
     for part in 0..parts {
         let mut attended = vec![Lanes::ZERO; group];
         for (block, shares) in scores.chunks_exact(group).enumerate() {
-            multiply_add(shares, group, row.values(block, layer, head, part), &mut attended);
+            multiply_add(shares, group, Stored::Full(row.values(block, layer, head, part)), &mut attended);
         }
         for ((attended, sum), out) in attended.iter().zip(&sums).zip(out.chunks_exact_mut(width)) {
             for (out, value) in out[part * 16..].iter_mut().zip(attended.0) {

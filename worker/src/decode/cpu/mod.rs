@@ -11,7 +11,6 @@ mod cache;
 mod panels;
 mod weights;
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,7 +19,7 @@ use tch::Tensor;
 use super::{Decoder, Piece, RowId, Slots};
 use crate::adapters::LoraSet;
 use crate::cpu::vector;
-use crate::ffi::lanes::{Lanes, multiply_add};
+use crate::ffi::lanes::multiply_add;
 use crate::ffi::parallel::for_each_chunk;
 use crate::model::rotary::Rotary;
 use crate::model::{ProjectionKind, Site, Transformer};
@@ -137,19 +136,11 @@ impl<'a> CpuDecoder<'a> {
 fn multiply(weight: &Panels, x: &Activations, low: Option<(&Activations, &Panels)>, y: &mut Activations) {
     let tokens = x.tokens;
     for_each_chunk(&mut y.values, tokens, |panel, y| {
-        BUFFER.with_borrow_mut(|buffer| {
-            multiply_add(&x.values, tokens, weight.panel(panel, buffer), y);
-            if let Some((low, up)) = low {
-                let up = up.panel(panel, buffer);
-                multiply_add(&low.values, tokens, &up[..low.values.len() / tokens * 16], y);
-            }
-        });
+        multiply_add(&x.values, tokens, weight.panel(panel), y);
+        if let Some((low, up)) = low {
+            multiply_add(&low.values, tokens, up.panel(panel).first(low.values.len() / tokens * 16), y);
+        }
     });
-}
-
-thread_local! {
-    /// Where a panel is expanded.
-    static BUFFER: RefCell<Vec<Lanes>> = const { RefCell::new(vec![]) };
 }
 
 impl Decoder for CpuDecoder<'_> {

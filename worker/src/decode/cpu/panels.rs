@@ -1,12 +1,12 @@
 //! Matrices as decoding on CPUs reads them: panels of sixteen outputs, all inputs of a panel one after the other.
 //!
 //! Numbers keep their value: sixteen bits where that is exact, NF4 as its codes, else fp32. A panel is expanded to fp32
-//! where it is used, in a buffer that stays in the processor's cache.
+//! where it is multiplied ([`multiply_add`](crate::ffi::lanes::multiply_add)).
 
 use half::{bf16, f16};
 use tch::{Kind, Tensor};
 
-use crate::ffi::lanes::{Lanes, expand_half, expand_nf4, numbers};
+use crate::ffi::lanes::{Lanes, Short, Stored};
 use crate::quantization::{Nf4Weight, double, floats, nf4};
 
 /// An `[outputs, inputs]` matrix.
@@ -20,11 +20,11 @@ pub(super) struct Panels {
 /// `[panels, inputs, 16]`
 enum Values {
     Full(Vec<Lanes>),
-    Half(Vec<f16>),
-    Brain(Vec<bf16>),
+    Half(Vec<Short<f16>>),
+    Brain(Vec<Short<bf16>>),
     /// Eight bytes an input, and a scale each lane and block of inputs.
     Nf4 {
-        codes: Vec<u8>,
+        codes: Vec<[u8; 8]>,
         scales: Vec<Lanes>,
     },
 }
@@ -39,13 +39,14 @@ impl Panels {
             let row = panel * 16 + lane;
             if row < outputs && k < columns { values[row * columns + k] } else { 0.0 }
         };
-        let places = 0..outputs.div_ceil(16) * inputs * 16;
+        let vectors = (0..outputs.div_ceil(16) * inputs * 16).step_by(16);
         let values = if values.iter().all(|value| f16::from_f32(*value).to_f32() == *value) {
-            Values::Half(places.map(|place| f16::from_f32(at(place))).collect())
+            let short = |place| Short(std::array::from_fn(|lane| f16::from_f32(at(place + lane))));
+            Values::Half(vectors.map(short).collect())
         } else if values.iter().all(|value| bf16::from_f32(*value).to_f32() == *value) {
-            Values::Brain(places.map(|place| bf16::from_f32(at(place))).collect())
+            let short = |place| Short(std::array::from_fn(|lane| bf16::from_f32(at(place + lane))));
+            Values::Brain(vectors.map(short).collect())
         } else {
-            let vectors = places.step_by(16);
             Values::Full(vectors.map(|place| Lanes(std::array::from_fn(|lane| at(place + lane)))).collect())
         };
         Panels { outputs, inputs, values }
@@ -77,7 +78,7 @@ impl Panels {
             let row = |lane: usize| Some(panel * 16 + lane).filter(|row| *row < outputs);
             let code = |lane, k| row(lane).map_or(7, |row| code_of(row, k));
             for k in 0..inputs {
-                codes.extend((0..8).map(|pair| code(2 * pair, k) << 4 | code(2 * pair + 1, k)));
+                codes.push(std::array::from_fn(|pair| code(2 * pair, k) << 4 | code(2 * pair + 1, k)));
             }
             for block in 0..inputs / nf4::BLOCK {
                 scales.push(Lanes(std::array::from_fn(|lane| row(lane).map_or(0.0, |row| scale_of(row, block)))));
@@ -95,39 +96,25 @@ impl Panels {
     pub(super) fn bytes(&self) -> usize {
         match &self.values {
             Values::Full(values) => 64 * values.len(),
-            Values::Half(values) => 2 * values.len(),
-            Values::Brain(values) => 2 * values.len(),
-            Values::Nf4 { codes, scales } => codes.len() + 64 * scales.len(),
+            Values::Half(values) => 32 * values.len(),
+            Values::Brain(values) => 32 * values.len(),
+            Values::Nf4 { codes, scales } => 8 * codes.len() + 64 * scales.len(),
         }
     }
 
-    /// A panel in fp32, `[inputs]` vectors; `buffer` may hold it.
-    pub(super) fn panel<'a>(&'a self, panel: usize, buffer: &'a mut Vec<Lanes>) -> &'a [Lanes] {
+    /// A panel.
+    pub(super) fn panel(&self, panel: usize) -> Stored<'_> {
         let vectors = panel * self.inputs..(panel + 1) * self.inputs;
-        if let Values::Full(values) = &self.values {
-            return &values[vectors];
-        }
-        if buffer.len() < self.inputs {
-            buffer.resize(self.inputs, Lanes::ZERO);
-        }
-        let out = &mut buffer[..self.inputs];
         match &self.values {
-            Values::Full(_) => {}
-            Values::Half(values) => {
-                expand_half(&values[vectors.start * 16..vectors.end * 16], numbers(out));
-            }
-            Values::Brain(values) => {
-                for (to, from) in numbers(out).iter_mut().zip(&values[vectors.start * 16..]) {
-                    *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-                }
-            }
+            Values::Full(values) => Stored::Full(&values[vectors]),
+            Values::Half(values) => Stored::Half(&values[vectors]),
+            Values::Brain(values) => Stored::Brain(&values[vectors]),
             Values::Nf4 { codes, scales } => {
                 let blocks = self.inputs / nf4::BLOCK;
                 let scales = &scales[panel * blocks..(panel + 1) * blocks];
-                expand_nf4(&codes[vectors.start * 8..vectors.end * 8], scales, nf4::BLOCK, &nf4::CODE, out);
+                Stored::Nf4 { codes: &codes[vectors], scales, block: nf4::BLOCK, code: &nf4::CODE }
             }
         }
-        &buffer[..self.inputs]
     }
 }
 
@@ -141,7 +128,7 @@ mod tests {
         let mut values = vec![0.0; panels.outputs * columns];
         for panel in 0..panels.outputs.div_ceil(16) {
             let mut buffer = vec![];
-            for (k, vector) in panels.panel(panel, &mut buffer).iter().enumerate().take(columns) {
+            for (k, vector) in panels.panel(panel).expanded(&mut buffer).iter().enumerate().take(columns) {
                 for (lane, value) in vector.0.iter().enumerate().filter(|(lane, _)| panel * 16 + lane < panels.outputs)
                 {
                     values[(panel * 16 + lane) * columns + k] = *value;
