@@ -40,6 +40,21 @@ extern "C" fn run<T: Send, F: Fn(usize, &mut [T]) + Sync>(context: *mut c_void, 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_loop_has_as_many_threads_as_libtorch() {
+        let before = tch::get_num_threads();
+        for threads in [1, 2, 3] {
+            tch::set_num_threads(threads);
+            let mut seen = [None; 3];
+            super::for_each_chunk(&mut seen, 1, |_, seen| seen[0] = Some(std::thread::current().id()));
+            let seen: HashSet<_> = seen.into_iter().map(Option::unwrap).collect();
+            assert_eq!(seen.len(), threads as usize);
+        }
+        tch::set_num_threads(before);
+    }
+
     #[test]
     fn every_chunk_is_visited_once() {
         let mut items = vec![0u32; 1003];
