@@ -38,8 +38,8 @@ pub trait Decoder {
     fn truncate(&mut self, row: RowId, length: usize);
     /// Gives a row's memory back.
     fn close(&mut self, row: RowId);
-    /// Feeds pieces. Gives the logits behind the last token of each, `[pieces, V]` fp32.
-    fn feed(&mut self, pieces: &[Piece]) -> Tensor;
+    /// Feeds pieces. Gives the logits behind the last token of each, `[pieces, V]` fp32, in memory that is used again.
+    fn feed(&mut self, pieces: &[Piece]) -> &Tensor;
     /// Tokens of prompts that are best read in one pass: more of them keep it busier, and take more memory.
     fn prompt_tokens(&self) -> usize;
     /// Bytes that keys and values take now.

@@ -22,6 +22,7 @@ pub struct TensorDecoder<'a> {
     values: Vec<Tensor>,
     /// Tokens that each row holds.
     lengths: Slots<i64>,
+    logits: Tensor,
 }
 
 impl<'a> TensorDecoder<'a> {
@@ -31,7 +32,14 @@ impl<'a> TensorDecoder<'a> {
         let empty =
             || Tensor::zeros([0, config.kv_heads, 0, config.head_dim], (model.norm.kind(), model.norm.device()));
         let layers = || (0..config.layers).map(|_| empty()).collect();
-        TensorDecoder { model, adapters, keys: layers(), values: layers(), lengths: Slots(vec![]) }
+        TensorDecoder {
+            model,
+            adapters,
+            keys: layers(),
+            values: layers(),
+            lengths: Slots(vec![]),
+            logits: Tensor::new(),
+        }
     }
 
     /// Makes room for all rows and for `columns` tokens in each.
@@ -78,7 +86,7 @@ impl Decoder for TensorDecoder<'_> {
         self.lengths.remove(row);
     }
 
-    fn feed(&mut self, pieces: &[Piece]) -> Tensor {
+    fn feed(&mut self, pieces: &[Piece]) -> &Tensor {
         let _guard = tch::no_grad_guard();
         let (model, config) = (self.model, &self.model.config);
         let device = model.norm.device();
@@ -105,7 +113,8 @@ impl Decoder for TensorDecoder<'_> {
         for piece in pieces {
             *self.lengths.get_mut(piece.row) += piece.ids.len() as i64;
         }
-        model.logits(&model.last_norm(&x.index_select(0, &fed.last)))
+        self.logits = model.logits(&model.last_norm(&x.index_select(0, &fed.last)));
+        &self.logits
     }
 
     fn prompt_tokens(&self) -> usize {

@@ -7,6 +7,15 @@ pub(crate) fn floats(tensor: &Tensor) -> &[f32] {
     slice(tensor, &[Kind::Float])
 }
 
+/// The same to write to: of a tensor whose memory nobody reads while it is borrowed.
+pub(crate) fn floats_mut(tensor: &mut Tensor) -> &mut [f32] {
+    let numbers = slice::<f32>(tensor, &[Kind::Float]);
+    let (start, length) = (numbers.as_ptr().cast_mut(), numbers.len());
+    // SAFETY: `slice` has checked that the tensor holds so many numbers; libtorch's memory may be written to, and the tensor
+    // is borrowed alone.
+    unsafe { std::slice::from_raw_parts_mut(start, length) }
+}
+
 /// The bytes of a contiguous CPU tensor of uint8.
 pub(crate) fn bytes(tensor: &Tensor) -> &[u8] {
     slice(tensor, &[Kind::Uint8])

@@ -118,19 +118,17 @@ impl Session<'_> {
             if self.rows.is_empty() {
                 break;
             }
-            let (complete, logits) = self.pass();
+            let chosen = self.pass();
             self.admission.branch(self.decoder, &mut self.rows);
-            if !complete.is_empty() {
-                self.advance(&complete, &logits);
-                self.retire();
-            }
+            self.advance(&chosen);
+            self.retire();
         }
         self.admission.close(self.decoder);
     }
 
-    /// Feeds the rows what the decoder does not hold of them yet. Gives the rows whose whole text it holds now, and the
-    /// logits behind each.
-    fn pass(&mut self) -> (Vec<usize>, Tensor) {
+    /// Feeds the rows what the decoder does not hold of them yet. Gives the rows whose whole text it holds now, and the next
+    /// token of each.
+    fn pass(&mut self) -> Vec<(usize, u32)> {
         let (mut room, mut fed) = (self.decoder.prompt_tokens(), vec![]);
         for (index, row) in self.rows.iter().enumerate() {
             let Some(id) = row.id else { continue };
@@ -152,25 +150,29 @@ impl Session<'_> {
                 Piece { row: *row, ids, verify_from }
             })
             .collect();
-        let logits = self.decoder.feed(&pieces);
+        let complete: Vec<i64> = (0i64..).zip(&fed).filter(|(_, fed)| fed.3).map(|(index, _)| index).collect();
+        let rows: Vec<usize> = complete.iter().map(|index| fed[*index as usize].0).collect();
+        let place = |row: &usize| (self.rows[*row].prompt as u64, self.rows[*row].out().len() as u64);
+        let places: Vec<(u64, u64)> = rows.iter().map(place).collect();
+        let logits = self.decoder.feed(&pieces).narrow(1, 0, self.request.vocabulary);
+        let chosen = match complete.len() {
+            0 => vec![],
+            all if all == fed.len() => sampling::choose(&logits, self.request.sampling, &places),
+            _ => {
+                let complete = Tensor::from_slice(&complete).to_device(logits.device());
+                sampling::choose(&logits.index_select(0, &complete), self.request.sampling, &places)
+            }
+        };
         self.generated.passes += 1;
         self.generated.cache_bytes = self.generated.cache_bytes.max(self.decoder.bytes());
-        let complete: Vec<i64> = (0i64..).zip(&fed).filter(|(_, fed)| fed.3).map(|(index, _)| index).collect();
-        let rows = complete.iter().map(|index| fed[*index as usize].0).collect();
-        match complete.len() == fed.len() {
-            true => (rows, logits),
-            false => (rows, logits.index_select(0, &Tensor::from_slice(&complete).to_device(logits.device()))),
-        }
+        rows.into_iter().zip(chosen).collect()
     }
 
-    /// Chooses the next token of each complete row.
-    fn advance(&mut self, complete: &[usize], logits: &Tensor) {
+    /// Appends the next token of each complete row.
+    fn advance(&mut self, chosen: &[(usize, u32)]) {
         let request = self.request;
-        let place = |row: &usize| (self.rows[*row].prompt as u64, self.rows[*row].out().len() as u64);
-        let places: Vec<(u64, u64)> = complete.iter().map(place).collect();
-        let chosen = sampling::choose(&logits.narrow(1, 0, request.vocabulary), request.sampling, &places);
-        for (index, token) in complete.iter().zip(chosen) {
-            let row = &mut self.rows[*index];
+        for (index, token) in chosen {
+            let (row, token) = (&mut self.rows[*index], *token);
             if request.stop.contains(&token) {
                 row.done = true;
                 continue;

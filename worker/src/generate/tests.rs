@@ -180,7 +180,7 @@ fn a_common_beginning_is_read_once_and_changes_nothing() {
 }
 
 fn feed(decoder: &mut dyn Decoder, row: RowId, ids: &[u32]) -> Tensor {
-    decoder.feed(&[Piece { row, ids, verify_from: ids.len() }])
+    decoder.feed(&[Piece { row, ids, verify_from: ids.len() }]).copy()
 }
 
 /// Counts the rows of each pass.
@@ -205,7 +205,7 @@ impl Decoder for Counting<'_> {
     fn close(&mut self, row: RowId) {
         self.inner.close(row);
     }
-    fn feed(&mut self, pieces: &[Piece]) -> Tensor {
+    fn feed(&mut self, pieces: &[Piece]) -> &Tensor {
         self.rows.push(pieces.iter().map(|piece| piece.row).collect());
         self.inner.feed(pieces)
     }

@@ -46,7 +46,7 @@ fn with_cache(subject: &Subject, decoder: &mut dyn Decoder) -> Vec<Tensor> {
         decoder.truncate(row, tag);
         let mut logits = None;
         for piece in ids[tag..].chunks(2) {
-            logits = Some(decoder.feed(&[Piece { row, ids: piece, verify_from: 0 }]));
+            logits = Some(decoder.feed(&[Piece { row, ids: piece, verify_from: 0 }]).copy());
         }
         decoder.close(row);
         logits.expect("a sample goes on behind its tag")

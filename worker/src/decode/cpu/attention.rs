@@ -1,45 +1,78 @@
 //! Attention of one token to what its row holds.
 
+use std::cell::RefCell;
+
 use super::cache::{CachedRow, TOKENS};
 use crate::cpu::vector::exp;
 use crate::ffi::instructions::vectorised;
-use crate::ffi::lanes::{Lanes, Stored, multiply_add};
+use crate::ffi::lanes::{Lanes, ROWS, Stored, multiply_add};
 
-/// Attends from `queries` `[heads, width]` (turned and scaled) to the row's first `seen` tokens; writes `[heads, width]`.
-pub(super) fn attend(row: &CachedRow, layer: usize, kv_heads: usize, seen: usize, queries: &[f32], out: &mut [f32]) {
-    let heads_out = out.len() / kv_heads;
-    for (head, (queries, out)) in queries.chunks_exact(heads_out).zip(out.chunks_exact_mut(heads_out)).enumerate() {
-        attend_group(row, (layer, head), seen, queries, out);
-    }
+/// Attends from `queries` `[queries, width]` (turned and scaled), which share one head of keys and values, to the row's
+/// first `seen` tokens; writes `[queries, width]`.
+pub(super) fn attend(row: &CachedRow, (layer, head): (usize, usize), seen: usize, queries: &[f32], out: &mut [f32]) {
+    let few = ROWS * row.width();
+    ROOM.with_borrow_mut(|room| {
+        for (queries, out) in queries.chunks(few).zip(out.chunks_mut(few)) {
+            room.attend(row, (layer, head), seen, queries, out);
+        }
+    });
 }
 
-/// The query heads that share one head of keys and values.
-fn attend_group(row: &CachedRow, (layer, head): (usize, usize), seen: usize, queries: &[f32], out: &mut [f32]) {
-    let width = row.width();
-    let (group, parts, blocks) = (queries.len() / width, width.div_ceil(16), seen.div_ceil(TOKENS));
-    // `[width / 16, group]`, the form that vectors of tokens are multiplied by.
-    let mut arranged = vec![Lanes::ZERO; parts * group];
-    for (query, channels) in queries.chunks_exact(width).enumerate() {
-        for (part, channels) in channels.chunks(16).enumerate() {
-            arranged[part * group + query].0[..channels.len()].copy_from_slice(channels);
+thread_local! {
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
+/// What is between the queries and what they attend to.
+#[derive(Default)]
+struct Room {
+    queries: Vec<Lanes>,
+    scores: Vec<Lanes>,
+    attended: Vec<Lanes>,
+}
+
+impl Room {
+    fn attend(
+        &mut self,
+        row: &CachedRow,
+        (layer, head): (usize, usize),
+        seen: usize,
+        queries: &[f32],
+        out: &mut [f32],
+    ) {
+        let width = row.width();
+        let (group, parts, blocks) = (queries.len() / width, width.div_ceil(16), seen.div_ceil(TOKENS));
+        // `[width / 16, group]`, the form that vectors of tokens are multiplied by.
+        let arranged = zeros(&mut self.queries, parts * group);
+        for (query, channels) in queries.chunks_exact(width).enumerate() {
+            for (part, channels) in channels.chunks(16).enumerate() {
+                arranged[part * group + query] = Lanes::of(channels);
+            }
         }
-    }
-    let mut scores = vec![Lanes::ZERO; blocks * group];
-    for (block, scores) in scores.chunks_exact_mut(group).enumerate() {
-        multiply_add(&arranged, group, Stored::Full(row.keys(block, layer, head)), scores);
-    }
-    let sums = softmax(&mut scores, group, seen);
-    for part in 0..parts {
-        let mut attended = vec![Lanes::ZERO; group];
+        let scores = zeros(&mut self.scores, blocks * group);
+        for (block, scores) in scores.chunks_exact_mut(group).enumerate() {
+            multiply_add(arranged, Stored::Full(row.keys(block, layer, head)), scores);
+        }
+        let sums = softmax(scores, group, seen);
+        let attended = zeros(&mut self.attended, parts * group);
         for (block, shares) in scores.chunks_exact(group).enumerate() {
-            multiply_add(shares, group, Stored::Full(row.values(block, layer, head, part)), &mut attended);
+            for (part, attended) in attended.chunks_exact_mut(group).enumerate() {
+                multiply_add(shares, Stored::Full(row.values(block, layer, head, part)), attended);
+            }
         }
-        for ((attended, sum), out) in attended.iter().zip(&sums).zip(out.chunks_exact_mut(width)) {
-            for (out, value) in out[part * 16..].iter_mut().zip(attended.0) {
-                *out = value / sum;
+        for (part, attended) in attended.chunks_exact(group).enumerate() {
+            for ((attended, sum), out) in attended.iter().zip(&sums).zip(out.chunks_exact_mut(width)) {
+                for (out, value) in out[part * 16..].iter_mut().zip(attended.0) {
+                    *out = value / sum;
+                }
             }
         }
     }
+}
+
+fn zeros(room: &mut Vec<Lanes>, count: usize) -> &mut [Lanes] {
+    room.clear();
+    room.resize(count, Lanes::ZERO);
+    room
 }
 
 /// Exponentials of `[blocks, group]` scores less their maximum, 0 from token `seen` on; gives each query's sum.

@@ -16,6 +16,8 @@ pub(super) const TOKENS: usize = 16;
 pub(super) struct Shape {
     pub(super) layers: usize,
     pub(super) kv_heads: usize,
+    /// Query heads that share one of them.
+    pub(super) queries: usize,
     /// Width of a head.
     pub(super) width: usize,
 }

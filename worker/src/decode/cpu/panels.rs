@@ -87,6 +87,11 @@ impl Panels {
         Panels { outputs, inputs, values: Values::Nf4 { codes, scales } }
     }
 
+    /// How many panels.
+    pub(super) fn panels(&self) -> usize {
+        self.outputs.div_ceil(16)
+    }
+
     /// Outputs that are not padding.
     pub(super) fn outputs(&self) -> usize {
         self.outputs

@@ -53,8 +53,7 @@ impl Weights {
 
 /// A vector of channels, padded with zeros.
 fn lanes(values: &[f32]) -> Vec<Lanes> {
-    let vector = |part: &[f32]| Lanes(std::array::from_fn(|lane| part.get(lane).copied().unwrap_or(0.0)));
-    values.chunks(16).map(vector).collect()
+    values.chunks(16).map(Lanes::of).collect()
 }
 
 /// Both adapters at each projection.

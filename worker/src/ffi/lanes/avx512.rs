@@ -8,16 +8,16 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srlv_epi32, _mm512_store_ps,
 };
 
-use super::{Lanes, Stored};
+use super::{Lanes, ROWS, Stored};
 
 /// Bytes between the weights in use and those that are asked for: what the memory takes to answer, at its full rate.
 const AHEAD: usize = 4096;
 
 /// # Safety
-/// The processor has AVX-512 F and DQ; `x` covers every block of sixteen k of `w`, of which there are whole ones only.
+/// The processor has AVX-512 F and DQ; `w` has whole blocks of sixteen k, and `x` all of them for each row of `y`.
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
-pub(super) unsafe fn multiply_add(x: &[Lanes], stride: usize, w: Stored, y: &mut [Lanes]) {
-    let product = Product { x, stride, count: w.len() };
+pub(super) unsafe fn multiply_add(x: &[Lanes], w: Stored, y: &mut [Lanes]) {
+    let product = Product { x, blocks: w.len() / 16 };
     // SAFETY: `load` is called for k below `w.len()` only.
     unsafe {
         match w {
@@ -54,19 +54,18 @@ pub(super) unsafe fn multiply_add(x: &[Lanes], stride: usize, w: Stored, y: &mut
     }
 }
 
-/// The left side, and how many k there are.
+/// The left side, and how many blocks of sixteen k there are.
 #[derive(Clone, Copy)]
 struct Product<'a> {
     x: &'a [Lanes],
-    stride: usize,
-    count: usize,
+    blocks: usize,
 }
 
 impl Product<'_> {
     /// All rows. `stored`: where the weights lie, `BYTES` a k.
     ///
     /// # Safety
-    /// As above; `load` gives the weights of k for every k below the count.
+    /// As above; `load` gives the weights of k for every k of the blocks.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
     unsafe fn rows<const BYTES: usize>(
@@ -75,13 +74,12 @@ impl Product<'_> {
         y: &mut [Lanes],
         load: impl Fn(usize) -> __m512 + Copy,
     ) {
-        for (index, y) in y.chunks_mut(16).enumerate() {
-            let product = Product { x: &self.x[(16 * index).min(self.x.len())..], ..self };
+        for (x, y) in self.x.chunks(ROWS * self.blocks.max(1)).zip(y.chunks_mut(ROWS)) {
             macro_rules! tile {
                 ($($rows:literal)*) => {
                     match y.len() {
-                        // SAFETY: x covers every block from these rows on.
-                        $($rows => unsafe { product.tile::<$rows, BYTES>(stored, y, load) },)*
+                        // SAFETY: x is a group of these rows.
+                        $($rows => unsafe { Product { x, ..self }.tile::<$rows, BYTES>(stored, y, load) },)*
                         rows => unreachable!("{rows} rows of sixteen"),
                     }
                 };
@@ -91,7 +89,7 @@ impl Product<'_> {
     }
 
     /// # Safety
-    /// As above; `y` has M rows.
+    /// As above; `x` and `y` have M rows.
     #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
     unsafe fn tile<const M: usize, const BYTES: usize>(
         self,
@@ -99,14 +97,14 @@ impl Product<'_> {
         y: &mut [Lanes],
         load: impl Fn(usize) -> __m512,
     ) {
-        // SAFETY: row m of block b is x[b * stride + m]; a prefetch may be of any address.
+        // SAFETY: row m of a block is x[block * M + m]; a prefetch may be of any address.
         unsafe {
             let mut sums = [_mm512_setzero_ps(); M];
             for (sum, y) in sums.iter_mut().zip(&*y) {
                 *sum = _mm512_load_ps(y.0.as_ptr());
             }
-            for block in 0..self.count / 16 {
-                let x = self.x.as_ptr().add(block * self.stride).cast::<f32>();
+            for block in 0..self.blocks {
+                let x = self.x.as_ptr().add(block * M).cast::<f32>();
                 for k in 0..16 {
                     if (k * BYTES).is_multiple_of(64) {
                         _mm_prefetch::<_MM_HINT_T0>(stored.wrapping_add((16 * block + k) * BYTES + AHEAD));

@@ -20,6 +20,14 @@ pub(crate) struct Lanes(pub(crate) [f32; 16]);
 
 impl Lanes {
     pub(crate) const ZERO: Lanes = Lanes([0.0; 16]);
+
+    /// The first sixteen numbers, zeros behind the last.
+    pub(crate) fn of(values: &[f32]) -> Self {
+        match values.first_chunk() {
+            Some(values) => Lanes(*values),
+            None => Lanes(std::array::from_fn(|lane| values.get(lane).copied().unwrap_or(0.0))),
+        }
+    }
 }
 
 /// Sixteen numbers of sixteen bits.
@@ -83,17 +91,25 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// `y[m] += sum over k of x[k / 16 * stride + m][k % 16] · w[k]` for every m: w has a multiple of sixteen k.
-pub(crate) fn multiply_add(x: &[Lanes], stride: usize, w: Stored, y: &mut [Lanes]) {
+/// Rows that are multiplied together, and stand together.
+pub(crate) const ROWS: usize = 16;
+
+/// `y[m] += sum over k of x[m][k] · w[k]` for every row m. `x` stands by groups of [`ROWS`] rows (the last may have fewer),
+/// in each of them a vector a row for every sixteen k: `x[group * ROWS * K / 16 + k / 16 * rows + m][k % 16]`.
+pub(crate) fn multiply_add(x: &[Lanes], w: Stored, y: &mut [Lanes]) {
     let blocks = w.len() / 16;
-    assert!(w.len().is_multiple_of(16), "whole vectors of inputs");
-    assert!(y.is_empty() || blocks == 0 || x.len() >= (blocks - 1) * stride + y.len(), "x covers every block of w");
+    assert!(w.len().is_multiple_of(16) && x.len() == blocks * y.len(), "every row has the inputs of w");
     #[cfg(target_arch = "x86_64")]
     if Class::here() == Class::Avx512 {
-        // SAFETY: this processor has the instructions; x covers every block of w, as asserted.
-        return unsafe { avx512::multiply_add(x, stride, w, y) };
+        // SAFETY: this processor has the instructions; x has every block of w for each row, as asserted.
+        return unsafe { avx512::multiply_add(x, w, y) };
     }
-    ROOM.with_borrow_mut(|room| in_sixes(x, stride, w.expanded(room), y));
+    ROOM.with_borrow_mut(|room| {
+        let w = w.expanded(room);
+        for (group, y) in y.chunks_mut(ROWS).enumerate() {
+            in_sixes(&x[group * ROWS * blocks..], w, y);
+        }
+    });
 }
 
 thread_local! {
@@ -104,8 +120,8 @@ thread_local! {
 /// Rows whose sums fit the sixteen registers of AVX2, with the weights and one input.
 const ROWS_MAX: usize = 6;
 
-fn in_sixes(x: &[Lanes], stride: usize, w: &[Lanes], y: &mut [Lanes]) {
-    let (mut at, mut left) = (0, y.len());
+fn in_sixes(x: &[Lanes], w: &[Lanes], y: &mut [Lanes]) {
+    let (stride, mut at, mut left) = (y.len(), 0, y.len());
     while left > 0 {
         let rows = left.min(ROWS_MAX);
         let (x, y) = (&x[at.min(x.len())..], &mut y[at..at + rows]);
@@ -167,26 +183,31 @@ mod tests {
 
     #[test]
     fn wide_vectors_find_the_bits_of_narrow_ones_for_every_form_and_number_of_rows() {
-        let (inputs, spare) = (128, 3);
+        let inputs = 128;
         let w = numbers(1, inputs);
         let half: Vec<Short<f16>> = w.iter().map(|w| Short(w.0.map(f16::from_f32))).collect();
         let brain: Vec<Short<bf16>> = w.iter().map(|w| Short(w.0.map(bf16::from_f32))).collect();
         let codes: Vec<[u8; 8]> = w.iter().map(|w| std::array::from_fn(|i| w.0[i].to_bits() as u8)).collect();
         let (scales, code) = (numbers(2, inputs / 64), numbers(3, 1)[0].0);
         for rows in (1..=16).chain([17, 23, 40]) {
-            let stride = rows + spare;
-            let (x, before) = (numbers(4, inputs / 16 * stride - spare), numbers(5, rows));
+            let (x, before) = (numbers(4, inputs / 16 * rows), numbers(5, rows));
             for w in [
                 Stored::Full(&w),
                 Stored::Half(&half),
                 Stored::Brain(&brain),
                 Stored::Nf4 { codes: &codes, scales: &scales, block: 64, code: &code },
             ] {
-                let (mut wide, mut narrow) = (before.clone(), before.clone());
-                multiply_add(&x, stride, w, &mut wide);
-                in_sixes(&x, stride, w.expanded(&mut vec![]), &mut narrow);
-                assert_eq!(wide, narrow, "{rows} rows, {w:?}");
-                assert_ne!(wide, before);
+                let (mut found, mut one_by_one) = (before.clone(), before.clone());
+                multiply_add(&x, w, &mut found);
+                let mut room = vec![];
+                let w = w.expanded(&mut room);
+                for (row, y) in one_by_one.chunks_mut(1).enumerate() {
+                    let group = row / ROWS * ROWS;
+                    let blocks = x[group * inputs / 16..].chunks_exact(ROWS.min(rows - group)).take(inputs / 16);
+                    in_sixes(&blocks.map(|block| block[row - group]).collect::<Vec<_>>(), w, y);
+                }
+                assert_eq!(found, one_by_one, "{rows} rows");
+                assert_ne!(found, before);
             }
         }
     }
