@@ -170,10 +170,13 @@ impl Trainer for Liar {
             self.inner.compute(&old_plan, &Lease { microbatch, ..old })?;
         }
         if self.lies(Lie::Swapped, plan.step) {
-            let other = microbatch + 1;
+            // Tensors know a microbatch by its samples, the integer fold by its number.
+            let others = self.leases.values().chain(self.told.iter().map(|(_, lease)| lease));
+            let samples = others.filter(|lease| lease.samples != own.samples).map(|lease| lease.samples.clone()).next();
+            let other = Lease { microbatch: microbatch + 1, samples: samples.unwrap_or_default(), ..own };
             self.inner.discard(microbatch);
-            self.inner.compute(&plan, &Lease { microbatch: other, ..own })?;
-            return self.inner.keep(other);
+            self.inner.compute(&plan, &other)?;
+            return self.inner.keep(other.microbatch);
         }
         if self.lies(Lie::Doubled, plan.step) {
             self.inner.keep(microbatch)?;
