@@ -25,11 +25,7 @@ pub(crate) fn marks(text: &str) -> Vec<Mark> {
             Kind::Other => {}
             Kind::Letter => {
                 // Most of a text is words that say no number.
-                while let Some(byte) = bytes.get(at)
-                    && KINDS[usize::from(*byte)] == Kind::Letter
-                {
-                    at += 1;
-                }
+                at = start + letters(&bytes[start..]);
                 if bytes.get(at).is_some_and(|next| !next.is_ascii()) {
                     at = start + words::letters(text, start);
                 } else if words::may_say_a_number(&bytes[start..at]) {
@@ -54,6 +50,25 @@ pub(crate) fn marks(text: &str) -> Vec<Mark> {
         }
     }
     marks
+}
+
+/// How many ASCII letters begin there, eight bytes looked at together.
+#[inline]
+fn letters(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    for (index, eight) in eights.iter().enumerate() {
+        let bytes = u64::from_le_bytes(*eight);
+        // The top bit of each byte says whether its lower bits are from `a` on, and whether they are beyond `z`.
+        let lower = (bytes | (0x20 * ONES)) & (0x7f * ONES);
+        let from = lower + u64::from(0x80 - b'a') * ONES;
+        let beyond = lower + u64::from(0x7f - b'z') * ONES;
+        let others = (!from | beyond | bytes) & (0x80 * ONES);
+        if others != 0 {
+            return 8 * index + others.trailing_zeros() as usize / 8;
+        }
+    }
+    8 * eights.len() + rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count()
 }
 
 /// What a byte may begin.
@@ -115,7 +130,17 @@ pub(crate) fn read_at(text: &str, marks: &[Mark], mut read: impl FnMut(usize, Op
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn letters_are_counted_as_one_by_one(text in "[a-zA-Z]{0,20}[@`\\[{é ]?[a-z\\PC]{0,9}", from in 0..9usize) {
+            let bytes = text.as_bytes().get(from..).unwrap_or_default();
+            prop_assert_eq!(letters(bytes), bytes.iter().take_while(|byte| byte.is_ascii_alphabetic()).count());
+        }
+    }
 
     #[test]
     fn only_what_may_say_a_number_is_marked() {

@@ -98,15 +98,20 @@ impl Source {
 /// The trajectory in NFC, if its canonical text is read back as the same stages.
 fn checked(mut trajectory: Trajectory) -> Result<Trajectory, Refusal> {
     let t = &mut trajectory;
+    let mut holds_signs = false;
     for text in [&mut t.question, &mut t.understand, &mut t.plan, &mut t.execute, &mut t.verify, &mut t.answer] {
         if let Cow::Owned(normal) = nfc(text) {
             *text = normal;
         }
-        if holds_nul(text) {
-            return Err(Reason::Nul.because("in the text"));
+        // Both are rare, and looked for together.
+        if memchr::memchr2(0, b'#', text.as_bytes()).is_some() {
+            holds_signs = true;
+            if holds_nul(text) {
+                return Err(Reason::Nul.because("in the text"));
+            }
         }
     }
-    if trajectory.is_read_back() {
+    if if holds_signs { trajectory.is_read_back() } else { trajectory.verify_ends_late() } {
         Ok(trajectory)
     } else {
         Err(Reason::HoldsATag.because("the canonical text is not read back as the same stages"))

@@ -47,24 +47,20 @@ fn ascii(question: &str) -> String {
     if blanks::are_single(&lower) && memchr::memchr(b'`', lower.as_bytes()).is_none() {
         return lower;
     }
-    // What stays moves to the front: a blank never overtakes the white space that it stands for.
-    let mut bytes = lower.into_bytes();
-    let (mut length, mut gap) = (0, false);
-    for at in 0..bytes.len() {
-        match bytes[at] {
-            b'\t'..=b'\r' | b' ' => gap = length > 0,
-            byte => {
-                if std::mem::take(&mut gap) {
-                    bytes[length] = b' ';
-                    length += 1;
-                }
-                bytes[length] = if byte == b'`' { b'\'' } else { byte };
-                length += 1;
-            }
-        }
+    let is_white = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ');
+    let is_gap = |pair: &[u8]| is_white(&pair[0]) && (pair[0] != b' ' || is_white(&pair[1]));
+    let start = |text: &str| text.bytes().position(|byte| !is_white(&byte)).unwrap_or(text.len());
+    let mut rest = &lower[..lower.bytes().rposition(|byte| !is_white(&byte)).map_or(0, |last| last + 1)];
+    let mut text = String::with_capacity(rest.len());
+    rest = &rest[start(rest)..];
+    while let Some(end) = rest.as_bytes().windows(2).position(is_gap) {
+        text.push_str(&rest[..end]);
+        text.push(' ');
+        rest = &rest[end..];
+        rest = &rest[start(rest)..];
     }
-    bytes.truncate(length);
-    String::from_utf8(bytes).expect("ASCII")
+    text.push_str(rest);
+    if memchr::memchr(b'`', text.as_bytes()).is_some() { text.replace('`', "'") } else { text }
 }
 
 /// A dollar before a digit opens no formula where all dollars do and there is no backslash: the next one is money again.
