@@ -136,7 +136,8 @@ impl ChatTemplate {
     fn ask(&self, question: &str) -> Result<String, PromptError> {
         let render = || {
             let messages: Value = [context! { role => "user", content => question }].into_iter().collect();
-            let given = context! { messages, add_generation_prompt => true };
+            // transformers names what it was not given: `tools is not none` must be false.
+            let given = context! { messages, tools => (), documents => (), add_generation_prompt => true };
             self.environment.get_template(TEMPLATE)?.render(given)
         };
         let wrong = |reason: String| PromptError { path: self.path.clone(), reason };
