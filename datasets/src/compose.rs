@@ -82,7 +82,7 @@ pub fn compose(problem: &Problem<'_>, calculations: &[Stated]) -> Result<Traject
         if !stated.holds() {
             return Err(ComposeError::Wrong(index + 1));
         }
-        cut(&stated.expression, &mut steps)?;
+        push_steps(&stated.expression, &mut steps)?;
     }
     if steps.is_empty() {
         return Err(ComposeError::Empty);
@@ -207,6 +207,36 @@ pub(crate) fn push_equation(text: &mut String, expression: &Expression, value: &
     expression.push_text(text, &mut push_number);
     text.push_str(" = ");
     number::push_decimal(text, value);
+}
+
+/// Appends the steps of a calculation.
+fn push_steps<'a>(expression: &'a Expression, steps: &mut Vec<Step<'a>>) -> Result<(), ComposeError> {
+    let Some(plain) = without_ones(expression) else { return cut(expression, steps).map(drop) };
+    let mut own = Vec::new();
+    cut(&plain, &mut own)?;
+    let owned = |step: Step<'_>| Step { expression: Cow::Owned(step.expression.into_owned()), value: step.value };
+    steps.extend(own.into_iter().map(owned));
+    Ok(())
+}
+
+/// `60 * 1 / 4`, which is how a fourth of 60 is annotated, as `60 / 4`: to multiply by one is no step. None where there is
+/// nothing of that kind.
+fn without_ones(expression: &Expression) -> Option<Expression> {
+    let Expression::Binary(operator, left, right) = expression else { return None };
+    if let (Operator::Divide, Expression::Binary(Operator::Multiply, whole, one)) = (operator, &**left)
+        && matches!(&**one, Expression::Number(one) if one.is_one())
+    {
+        let [whole, right] = [whole, right].map(|part| without_ones(part).unwrap_or_else(|| (**part).clone()));
+        return Some(Expression::binary(Operator::Divide, whole, right));
+    }
+    match (without_ones(left), without_ones(right)) {
+        (None, None) => None,
+        (new_left, new_right) => {
+            let [left, right] =
+                [(new_left, left), (new_right, right)].map(|(new, old)| new.unwrap_or_else(|| (**old).clone()));
+            Some(Expression::binary(*operator, left, right))
+        }
+    }
 }
 
 /// Appends the steps of an expression and returns what stands for its value: a number.
@@ -394,6 +424,16 @@ mod tests {
         assert_eq!(made("560//10 = 56"), "1. 560 // 10 = 56");
         assert_eq!(made("71+-3 = 68"), "1. 71 + (-3) = 68");
         assert_eq!(made("0*5 = 0"), "1. 0 * 5 = 0");
+    }
+
+    #[test]
+    fn to_multiply_by_one_is_no_step_of_a_fraction() {
+        let made = |text: &str| compose(&problem("q?", "1"), &calculation::find(text)).unwrap();
+        assert_eq!(made("60*1/4 = 15").execute, "1. 60 / 4 = 15");
+        assert_eq!(made("(2+4)*1/3+1 = 3").execute, "1. 2 + 4 = 6\n2. 6 / 3 = 2\n3. 2 + 1 = 3");
+        assert_eq!(made("2*1/2 = 1").plan, "1. Divide 2 by 2.");
+        assert_eq!(made("4*1 = 4").execute, "1. 4 * 1 = 4", "a step of its own stays");
+        assert_eq!(made("60*3/4 = 45").execute, "1. 60 * 3 = 180\n2. 180 / 4 = 45");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! that nothing could be recomputed.
 
 use super::words::Words;
-use super::{ComposeError, Pen, Problem, STEPS_MAX, Step, cut, plan, trajectory, understand};
+use super::{ComposeError, Pen, Problem, STEPS_MAX, Step, plan, push_steps, trajectory, understand};
 use crate::arithmetic::Stated;
 use crate::trajectory::Trajectory;
 
@@ -26,8 +26,8 @@ pub fn prose(problem: &Problem<'_>, solution: &str, calculations: &[Stated]) -> 
             let mut line = String::new();
             pen.undone(&mut line, step).map(|()| line)
         };
-        let lines =
-            cut(&stated.expression, &mut of_one).and_then(|_| of_one.iter().map(undone).collect::<Result<Vec<_>, _>>());
+        let lines = push_steps(&stated.expression, &mut of_one)
+            .and_then(|()| of_one.iter().map(undone).collect::<Result<Vec<_>, _>>());
         // What cannot be written so that it is read back is not recomputed.
         let Ok(lines) = lines else { continue };
         if steps.len() + of_one.len() > STEPS_MAX {

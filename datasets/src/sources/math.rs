@@ -1,4 +1,6 @@
 //! MATH (Hendrycks et al. 2021): `problem`, `solution`, `level`, `type`; the answer stands in the solution's last box.
+//! Where the problem asks for several (`separated by commas`, `all possible values`) all boxes that differ are the answer:
+//! solutions box each of them.
 //!
 //! It travels as one JSON document a problem in a tree of folders, and as JSON Lines or Parquet with a few more fields
 //! (`unique_id`, `subject`). A field `answer` is not read: published copies cut it at the first brace. EXECUTE is the
@@ -13,13 +15,15 @@ use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
 
 /// Changes when the same bytes would become other trajectories.
-pub const VERSION: &str = "math-3";
+pub const VERSION: &str = "math-4";
 
 /// A record.
 pub fn convert(record: &Value, at: &At<'_>) -> Result<Trajectory, Refusal> {
     let question = text(record, "problem")?.trim();
     let solution = text(record, "solution")?;
-    let (answer, boxes) = last_box(solution)?;
+    let (last, boxes) = last_box(solution)?;
+    let several = if boxes > 1 { separator(question).map(|between| all_boxes(solution, between)) } else { None };
+    let answer = several.as_deref().unwrap_or(last);
     let execute = without_drawings(&without_boxes(solution));
     let mut meta = Map::new();
     for name in ["level", "type", "subject", "unique_id"] {
@@ -46,11 +50,36 @@ pub fn last_box(solution: &str) -> Result<(&str, usize), Refusal> {
     };
     let inner = boxes(solution).last().and_then(|(_, inner)| inner);
     let inner = inner.ok_or_else(|| Reason::OpenBox.because(format!("byte {at} of the solution")))?;
-    let answer = solution[inner].trim().trim_end_matches(['.', ' ']).trim();
+    let answer = cleaned(&solution[inner]);
     if answer.is_empty() {
         return Err(Reason::EmptyBox.because(format!("byte {at} of the solution")));
     }
     Ok((answer, count))
+}
+
+fn cleaned(content: &str) -> &str {
+    content.trim().trim_end_matches(['.', ' ']).trim()
+}
+
+/// What stands between the answers of a problem that asks for several.
+fn separator(question: &str) -> Option<&'static str> {
+    let asks = question.contains("separated by") || question.contains("all possible");
+    asks.then_some(if question.contains("semicolon") { "; " } else { ", " })
+}
+
+/// The contents of all boxes, each once.
+fn all_boxes(solution: &str, between: &str) -> String {
+    let mut contents: Vec<&str> = Vec::new();
+    let mut end = 0;
+    for (_, inner) in boxes(solution).filter_map(|(at, inner)| Some((at, inner?))) {
+        let content = cleaned(&solution[inner.clone()]);
+        // A box in a box is a part of its content.
+        if inner.start >= end && !content.is_empty() && !contents.contains(&content) {
+            contents.push(content);
+        }
+        end = end.max(inner.end);
+    }
+    contents.join(between)
 }
 
 /// Each box: where its command begins, and the range of its content if its braces close.
@@ -136,6 +165,22 @@ mod tests {
             let found = last_box(solution).map(|(answer, _)| answer).map_err(|refusal| refusal.reason);
             assert_eq!(found, expected, "{solution}");
         }
+    }
+
+    #[test]
+    fn a_problem_that_asks_for_several_has_all_boxes_as_its_answer() {
+        let answer = |problem: &str, solution: &str| {
+            let at = At { prefix: "math/train", split: "train", index: 3, name: None };
+            convert(&serde_json::json!({"problem": problem, "solution": solution}), &at).unwrap().answer
+        };
+        let two = r"So $\boxed{12.}$ and $\boxed{18}$ do. Or: $\boxed{18}$ and $\boxed{12}$.";
+        assert_eq!(answer("Enter the two smallest, separated by commas.", two), "12, 18");
+        assert_eq!(
+            answer("List the points, separated by semicolons.", r"$\boxed{(0,1)}$, $\boxed{(2,3)}$"),
+            "(0,1); (2,3)"
+        );
+        assert_eq!(answer("Find all possible values.", r"$\boxed{\{\boxed{1}, 2\}}$"), r"\{\boxed{1}, 2\}");
+        assert_eq!(answer("Find the larger one.", two), "12");
     }
 
     #[test]
