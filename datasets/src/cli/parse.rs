@@ -18,7 +18,7 @@ use crate::sources::{Duplicate, Reject, Source, files};
 use crate::trajectory::Trajectory;
 
 /// Rows handed to the Parquet writer at once.
-const ROWS: usize = 256;
+const ROWS: usize = 64;
 /// So many rejects, and so many duplicates, are told where no file takes them.
 const TOLD: u64 = 5;
 
