@@ -43,8 +43,8 @@ pub fn parts(work: &Workload, place: Place, recomputed: usize) -> Vec<(&'static 
     let logits = logits(work) * if place == Place::Gpu { 3.0 } else { 1.0 };
     let working = working(work, number) + again;
     // Gradient and words while a microbatch is quantised; a copy of the sum, gradient and shadow while the step is made,
-    // when activations are gone, and in a process's own memory the state's files (twice).
-    let files = if place == Place::Gpu { 0.0 } else { 24.0 };
+    // when activations are gone, and in a process's own memory the state's files, which are written before they are sent.
+    let files = if place == Place::Gpu { 0.0 } else { 12.0 };
     let (backward, optimiser) = (8.0 * parameters, (20.0 + files) * parameters);
     let pass = inputs + layer * kept_layers + logits.max(working) + backward;
     let evaluation = if place == Place::Gpu { 0.0 } else { evaluation(work) };
