@@ -3,7 +3,7 @@
 //! A holdout question is contaminated if thirteen words in a row of it stand in a training question or solution as
 //! well. Case, punctuation, signs and white space do not count, and the writing of LaTeX does not either. One with fewer
 //! than thirteen words is contaminated only if a training question is the same problem
-//! ([`normalise`](crate::split::normalise): signs and decimal points count there), because a few words in common say
+//! ([`normalise`]: signs and decimal points count there), because a few words in common say
 //! nothing.
 //!
 //! Invariants: the counts are complete, only the list of pairs has a limit; memory holds the holdout's n-grams and no

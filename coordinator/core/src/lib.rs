@@ -1,7 +1,7 @@
 //! The coordinator's pure core: `transition(state, event, now) -> actions`.
 //!
 //! No clock, no socket, no disk, no randomness: time is an argument, every effect an [`Action`], everything that can go
-//! wrong an [`Event`]. One step, in reading order: [`boundary`] plans it, [`step`] leases its microbatches, keeps the
+//! wrong an [`Event`]. One step, in reading order: `boundary` plans it, `step` leases its microbatches, keeps the
 //! first result of each, orders the reduction, and appends the Commit once every live worker agrees. The numbered
 //! invariants of docs/architecture.md are checked before every append, in debug builds and tests after every event
 //! ([`invariants`]).

@@ -1,6 +1,6 @@
 //! Files to trajectories, in one pass: records are read in order, converted on all cores, and handed on in order.
 //!
-//! What is held is some chunks of records for each core, and [`super::seen`].
+//! What is held is some chunks of records for each core, and `super::seen`.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::BufRead;
