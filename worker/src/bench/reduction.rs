@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use coordinator_core::plan::exponents;
 use polya_proto::v1::Group;
 use worker_member::trainer::{Membership, Rendezvous};
 
@@ -16,11 +17,7 @@ use crate::step::exact_sum;
 const PATIENCE: Duration = Duration::from_secs(60);
 const HOST: &str = "127.0.0.1";
 /// Microbatches of the step whose sum is compared.
-const MICROBATCHES: u64 = 8;
-/// |q| is at most 2^BITS, so that this many microbatches fit.
-const BITS: u32 = 30 - MICROBATCHES.ilog2();
-/// Bits kept free above the largest gradient seen, as the coordinator plans it.
-const SPARE_BITS: i32 = 3;
+const MICROBATCHES: u32 = 8;
 
 /// Sums `words` numbers over `ranks`, `steps` times in each way.
 pub fn measure(words: usize, ranks: u32, steps: u64) -> Result<Figures, CollectiveError> {
@@ -47,8 +44,9 @@ pub fn measure(words: usize, ranks: u32, steps: u64) -> Result<Figures, Collecti
 
 /// As a run does it: every time a new group, and a copy that is thrown away if it fails.
 fn exact(gradients: &Gradients, ranks: u32, steps: u64) -> Result<(f64, Vec<f32>), CollectiveError> {
-    let exponent = BITS as i32 - SPARE_BITS - gradients.magnitude();
-    let mut sums: Vec<Vec<i32>> = (0..ranks).map(|rank| gradients.exact_sum(rank, ranks, exponent)).collect();
+    let bits = exponents::bits(MICROBATCHES);
+    let exponent = exponents::exponent(gradients.magnitude(), bits);
+    let mut sums: Vec<Vec<i32>> = (0..ranks).map(|rank| gradients.exact_sum(rank, ranks, (exponent, bits))).collect();
     let own = sums.clone();
     let rendezvous: Arc<dyn Rendezvous> = Arc::new(LocalRendezvous::default());
     let mut seconds = 0.0;
@@ -112,9 +110,9 @@ struct Gradients {
 }
 
 impl Gradients {
-    fn of(&self, microbatch: u64) -> Vec<f32> {
+    fn of(&self, microbatch: u32) -> Vec<f32> {
         let value = |index: u64| {
-            let bits = mix(microbatch << 40 | index);
+            let bits = mix(u64::from(microbatch) << 40 | index);
             let uniform = (bits >> 40) as f32 / 8_388_608.0 - 1.0;
             uniform * 2f32.powi(-((bits & 7) as i32) - 8)
         };
@@ -123,17 +121,17 @@ impl Gradients {
 
     /// Of a rank: every so many-th microbatch is its own.
     fn of_rank(&self, rank: u32, ranks: u32) -> impl Iterator<Item = Vec<f32>> + '_ {
-        (0..MICROBATCHES).filter(move |k| k % u64::from(ranks) == u64::from(rank)).map(|k| self.of(k))
+        (0..MICROBATCHES).filter(move |k| k % ranks == rank).map(|k| self.of(k))
     }
 
     fn magnitude(&self) -> i32 {
         (0..MICROBATCHES).map(|k| exact_sum::magnitude(&self.of(k))).max().unwrap_or(0)
     }
 
-    fn exact_sum(&self, rank: u32, ranks: u32, exponent: i32) -> Vec<i32> {
+    fn exact_sum(&self, rank: u32, ranks: u32, (exponent, bits): (i32, u32)) -> Vec<i32> {
         let (mut sum, mut words) = (vec![0; self.words], vec![0; self.words]);
         for values in self.of_rank(rank, ranks) {
-            exact_sum::quantise(&values, exponent, BITS, &mut words);
+            exact_sum::quantise(&values, exponent, bits, &mut words);
             exact_sum::add(&mut sum, &words);
         }
         sum

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use coordinator_core::plan::exponents;
 use polya_proto::v1::{Done, Group, Lease, Plan, Sample, Settings};
 use polya_proto::{EXPONENT_UNKNOWN, GRADIENT_ZERO};
 use worker_member::trainer::{Membership, Trainer, TrainerError};
@@ -19,8 +20,6 @@ use crate::plan::memory::{self, Place};
 use crate::step::exact_sum;
 use crate::trainer::LibtorchTrainer;
 
-/// Bits kept free above the largest gradient seen, as the coordinator plans it.
-const SPARE_BITS: i32 = 3;
 /// |q| is at most 2^30 with one microbatch a step.
 const BITS: u32 = 30;
 /// Steps before the clock starts: after the second one every tensor has had a gradient.
@@ -183,8 +182,8 @@ impl Run<'_> {
         self.exponents.resize(magnitudes.len(), EXPONENT_UNKNOWN);
         let mut fits = true;
         for (exponent, magnitude) in self.exponents.iter_mut().zip(magnitudes).filter(|(_, m)| **m != GRADIENT_ZERO) {
-            fits &= *exponent != EXPONENT_UNKNOWN && magnitude.saturating_add(*exponent) <= BITS as i32;
-            *exponent = BITS as i32 - SPARE_BITS - magnitude;
+            fits &= *exponent != EXPONENT_UNKNOWN && !exponents::saturates(*magnitude, *exponent, BITS);
+            *exponent = exponents::exponent(*magnitude, BITS);
         }
         fits
     }
