@@ -1,7 +1,8 @@
 // What this machine's arithmetic depends on: the kernels that libtorch chose, and its OpenMP runtime's threads.
 
+#include "openmp.h"
+
 #include <ATen/Version.h>
-#include <dlfcn.h>
 #include <torch/version.h>
 
 #include <cstring>
@@ -14,22 +15,19 @@ extern "C" void polya_arithmetic_words(char* text, size_t size) {
   text[size - 1] = 0;
 }
 
-// Threads of a real parallel region of the OpenMP runtime that libtorch itself uses; 0 where there is none. Through the
-// runtime's own entry, since a region compiled here would bring a second runtime.
+// Threads of a real parallel region of the OpenMP runtime that libtorch itself uses; 0 where there is none.
 extern "C" int polya_threads_in_parallel() {
-  using Region = void (*)(void (*)(void*), void*, unsigned, unsigned);
   struct Count {
-    int (*threads)();
+    OpenMp runtime;
     int found;
   };
-  auto region = reinterpret_cast<Region>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-  Count count{reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_num_threads")), 0};
-  if (region == nullptr || count.threads == nullptr) return 0;
-  region(
+  Count count{OpenMp(), 0};
+  if (!count.runtime.found()) return 0;
+  count.runtime.region(
       [](void* data) {
         auto* count = static_cast<Count*>(data);
         // Each thread writes the same number.
-        __atomic_store_n(&count->found, count->threads(), __ATOMIC_RELAXED);
+        __atomic_store_n(&count->found, count->runtime.threads(), __ATOMIC_RELAXED);
       },
       &count, 0, 0);
   return count.found;

@@ -1,29 +1,15 @@
 // libtorch's own threads for loops of ours, so that one number of threads rules all of a process.
 
+#include "openmp.h"
+
 #include <ATen/Parallel.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 
 namespace {
 
-// The OpenMP runtime that libtorch uses, by its own entries: a region compiled here would bring a second runtime, and
-// without one at::parallel_for is an ordinary loop.
-struct Runtime {
-  void (*region)(void (*)(void*), void*, unsigned, unsigned);
-  int (*threads)();
-  int (*number)();
-
-  Runtime()
-      : region(reinterpret_cast<decltype(region)>(dlsym(RTLD_DEFAULT, "GOMP_parallel"))),
-        threads(reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"))),
-        number(reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"))) {}
-
-  bool found() const { return region != nullptr && threads != nullptr && number != nullptr; }
-};
-
 struct Loop {
-  const Runtime& runtime;
+  const OpenMp& runtime;
   int64_t count;
   void (*task)(void*, int64_t);
   void* context;
@@ -38,7 +24,8 @@ struct Loop {
 
 // Calls task(context, index) for every index below count. The task must not throw.
 extern "C" void polya_parallel(int64_t count, void (*task)(void*, int64_t), void* context) {
-  static const Runtime runtime;
+  // Without it at::parallel_for would be an ordinary loop as well: these shims are compiled without OpenMP.
+  static const OpenMp runtime;
   Loop loop{runtime, count, task, context};
   auto threads = std::min<int64_t>(count, at::get_num_threads());
   if (threads <= 1 || at::in_parallel_region() || !runtime.found()) return loop.part(0, 1);
