@@ -194,10 +194,8 @@ fn joined(before: &Quantity, between: &str, next: &Quantity) -> Option<Quantity>
 /// A question without `[asy]…[/asy]` and without the lines `A. …` of a multiple choice.
 pub(super) fn without_drawings_and_options(question: &str) -> Cow<'_, str> {
     let is_option = |line: &str| matches!(line.as_bytes(), [b'A'..=b'F', b'.' | b')', ..]);
-    let bytes = question.as_bytes();
-    let draws = memchr::memchr(b'[', bytes).is_some() && question.contains("[asy]");
-    let is_line = memchr::memchr(b'\n', bytes).is_none();
-    if !draws && !(if is_line { is_option(question) } else { question.lines().any(is_option) }) {
+    let draws = memchr::memchr(b'[', question.as_bytes()).is_some() && question.contains("[asy]");
+    if !draws && !question.lines().any(is_option) {
         return question.into();
     }
     let mut asked = String::with_capacity(question.len());

@@ -111,11 +111,12 @@ fn checked(mut trajectory: Trajectory) -> Result<Trajectory, Refusal> {
             }
         }
     }
-    if if holds_signs { trajectory.is_read_back() } else { trajectory.verify_ends_late() } {
-        Ok(trajectory)
-    } else {
-        Err(Reason::HoldsATag.because("the canonical text is not read back as the same stages"))
+    // Without a sign of a tag only the end of VERIFY can be read elsewhere.
+    let is_read_back = if holds_signs { trajectory.is_read_back() } else { trajectory.verify_ends_late() };
+    if !is_read_back {
+        return Err(Reason::HoldsATag.because("the canonical text is not read back as the same stages"));
     }
+    Ok(trajectory)
 }
 
 /// Where a record stands, for its id.
