@@ -89,8 +89,8 @@ pub(super) fn quantities(asked: &str, asked_marks: &[Mark], language: &str) -> V
     found.retain_mut(|quantity| {
         if quantity.saying == Saying::Ambiguously {
             let before = text[..quantity.range.start].trim_end();
-            let is_after_article =
-                before.len() < quantity.range.start && (before.ends_with(" a") || matches!(before, "A" | "a"));
+            let article = before.strip_suffix(['a', 'A']).filter(|_| before.len() < quantity.range.start);
+            let is_after_article = article.is_some_and(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
             if !is_after_article {
                 return false;
             }
@@ -102,10 +102,18 @@ pub(super) fn quantities(asked: &str, asked_marks: &[Mark], language: &str) -> V
     found
 }
 
-/// Whether a minus stands before a number that belongs to it: `-3`, not `5 - 3` nor `30-60-90`.
+/// Whether a minus stands before a number that belongs to it: `-3`, `a sum of -3`, not `5 - 3`, `x -3`, `30-60-90` nor
+/// `tiles--38`.
 fn is_below_zero(before: &str) -> bool {
-    let before = before.strip_suffix(['-', '−']).map(|before| before.trim_end_matches(' '));
-    before.is_some_and(|before| !before.ends_with(|last: char| last.is_alphanumeric() || ")]}%".contains(last)))
+    let Some(before) = before.strip_suffix(['-', '−']) else { return false };
+    let apart = before.trim_end_matches(' ');
+    let Some(last) = apart.chars().next_back() else { return true };
+    let ends_with_word = || apart.chars().rev().take_while(|letter| letter.is_alphabetic()).nth(1).is_some();
+    match last {
+        '-' | '−' => false,
+        _ if last.is_alphanumeric() => apart.len() < before.len() && ends_with_word(),
+        _ => !")]}%".contains(last),
+    }
 }
 
 /// Numerator and denominator of what lies between two whole numbers.
@@ -240,6 +248,8 @@ mod tests {
                 "3 3/4 2 10000 1.5",
             ),
             (r"A 30-60-90 triangle at $-3.$ with 5 - 2 = 3, -1/2", "30 60 90 -3 5 2 3 -0.5"),
+            ("It was -14 and −8, a sum of -22; x -7, 5 -6, tiles--38, 2 a.m. -9", "-14 -8 -22 7 5 6 38 2 -9"),
+            ("He has 8 eggs. A quarter broke. A third of it", "8 1/4 1/3"),
             ("none", ""),
         ];
         for (question, expected) in cases {

@@ -14,7 +14,7 @@ use crate::scores::answer;
 use crate::trajectory::Trajectory;
 
 /// Changes when the same bytes would become other trajectories.
-pub const VERSION: &str = "chat-2";
+pub const VERSION: &str = "chat-3";
 
 /// A record.
 pub fn convert(record: &Value, at: &At<'_>) -> Result<Trajectory, Refusal> {

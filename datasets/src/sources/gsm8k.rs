@@ -21,7 +21,7 @@ use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
 
 /// Changes when the same bytes would become other trajectories.
-pub const VERSION: &str = "gsm8k-5";
+pub const VERSION: &str = "gsm8k-6";
 
 /// A record with `question` and `answer`.
 pub fn convert(record: &Value, at: &At<'_>) -> Result<Trajectory, Refusal> {

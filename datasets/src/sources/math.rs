@@ -15,7 +15,7 @@ use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
 
 /// Changes when the same bytes would become other trajectories.
-pub const VERSION: &str = "math-4";
+pub const VERSION: &str = "math-5";
 
 /// A record.
 pub fn convert(record: &Value, at: &At<'_>) -> Result<Trajectory, Refusal> {

@@ -15,7 +15,7 @@ use crate::compose::{self, Problem};
 use crate::trajectory::Trajectory;
 
 /// Changes when the same bytes would become other trajectories.
-pub const VERSION: &str = "vnhsge-3";
+pub const VERSION: &str = "vnhsge-4";
 const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 /// Words that point at a picture which no field names.
 const PICTURE: [&str; 4] = ["hình bên", "hình vẽ", "hình dưới", "như hình"];
