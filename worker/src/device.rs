@@ -90,6 +90,23 @@ impl DeviceName {
     }
 }
 
+/// Waits until everything that was queued on a device is done; on the processor it is.
+pub fn wait_for(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}
+
+/// The most MiB that tensors have taken on a GPU at once; 0 for the processor, NaN where libtorch does not say.
+pub fn peak_vram_mib(device: Device) -> f64 {
+    match device {
+        Device::Cuda(index) => {
+            libtorch_cuda::peak_bytes(index).map_or(f64::NAN, |bytes| bytes as f64 / f64::from(1 << 20))
+        }
+        _ => 0.0,
+    }
+}
+
 /// The visible GPUs; an error where there is no driver.
 pub fn gpus() -> Result<Vec<Gpu>, DeviceError> {
     Driver::get().and_then(Driver::gpus).map_err(DeviceError::Driver)

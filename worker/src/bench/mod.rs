@@ -1,7 +1,8 @@
-//! Measurements of this machine: one training step, generation, the all-reduce; each beside what its matrix products
-//! alone would take here.
+//! Measurements of this machine: one training step, generation, the all-reduce, the kernels of packed weights; each beside
+//! what its matrix products alone, or a plain copy, would take here.
 
 pub mod decoding;
+pub mod kernels;
 pub mod reduction;
 pub mod roofline;
 pub mod training;
@@ -20,6 +21,8 @@ pub struct Figures {
     pub seconds_per_step: f64,
     /// Largest resident set of the process so far.
     pub peak_rss_mib: f64,
+    /// The most that tensors took on the GPU at once, MiB; 0 on a processor.
+    pub peak_vram_mib: f64,
     /// Share of the time that the matrix products would take at this machine's own rate; none without products.
     pub gemm_roofline_fraction: Option<f64>,
     /// What else there is to say.

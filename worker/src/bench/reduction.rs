@@ -29,6 +29,7 @@ pub fn measure(words: usize, ranks: u32, steps: u64) -> Result<Figures, Collecti
         tokens_per_s: None,
         seconds_per_step: exact_seconds,
         peak_rss_mib: peak_rss_mib(),
+        peak_vram_mib: 0.0,
         gemm_roofline_fraction: None,
         more: vec![
             ("words", words as f64),

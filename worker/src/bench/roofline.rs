@@ -3,34 +3,44 @@
 
 use std::time::Instant;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
-use crate::model::{ModelConfig, ProjectionKind};
+use crate::device::wait_for;
+use crate::model::{ModelConfig, Placement, ProjectionKind};
 
 /// Repetitions of each product; the fastest counts.
 const REPETITIONS: usize = 5;
 /// Rows of the head in the measured product: its rate does not change beyond.
 const HEAD_ROWS: i64 = 8192;
 
-/// Floating-point operations a second of libtorch's own fp32 product of `rows` tokens with each of the model's dense
-/// matrices, weighted as a layer uses them.
-pub fn gemm_rate(config: &ModelConfig, rows: i64) -> f64 {
+/// Floating-point operations a second of libtorch's own product (fp32 on a CPU, fp16 on a GPU) of `rows` tokens with each of
+/// the model's dense matrices, weighted as a layer uses them.
+pub fn gemm_rate(config: &ModelConfig, rows: i64, place: Placement) -> f64 {
     let _guard = tch::no_grad_guard();
     let mut shapes = ProjectionKind::ALL.map(|kind| config.projection_shape(kind)).to_vec();
     shapes.push((config.hidden, config.vocabulary.min(HEAD_ROWS)));
     let (mut operations, mut seconds) = (0.0, 0.0);
     for (input, output) in shapes {
-        let x = Tensor::randn([rows, input], (Kind::Float, Device::Cpu));
-        let weight = Tensor::randn([output, input], (Kind::Float, Device::Cpu));
-        let timed = || {
-            let start = Instant::now();
-            let _ = x.matmul(&weight.tr());
-            start.elapsed().as_secs_f64()
-        };
-        seconds += (0..REPETITIONS).map(|_| timed()).fold(f64::INFINITY, f64::min);
+        let x = Tensor::randn([rows, input], (place.kind, place.device));
+        let weight = Tensor::randn([output, input], (place.kind, place.device));
+        seconds += fastest(place, || x.matmul(&weight.tr()));
         operations += 2.0 * (rows * input * output) as f64;
     }
     operations / seconds
+}
+
+/// Seconds of the fastest of some repetitions, the device's queue included.
+pub fn fastest<T>(place: Placement, mut work: impl FnMut() -> T) -> f64 {
+    let mut timed = || {
+        wait_for(place.device);
+        let start = Instant::now();
+        let result = work();
+        wait_for(place.device);
+        let seconds = start.elapsed().as_secs_f64();
+        drop(result);
+        seconds
+    };
+    (0..REPETITIONS).map(|_| timed()).fold(f64::INFINITY, f64::min)
 }
 
 /// What goes through the model in one step.

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use coordinator_core::plan::exponents;
+use coordinator_core::plan::loss_scale::LossScale;
 use polya_proto::v1::{Done, Group, Lease, Plan, Sample, Settings};
-use polya_proto::{EXPONENT_UNKNOWN, GRADIENT_ZERO};
+use polya_proto::{EXPONENT_UNKNOWN, GRADIENT_NOT_FINITE, GRADIENT_ZERO};
+use tch::Device;
 use worker_member::trainer::{Membership, Trainer, TrainerError};
 
 use super::roofline::{Work, gemm_rate, step_operations};
 use super::{Figures, peak_rss_mib};
 use crate::adapters::dropout::mix;
 use crate::collectives::LocalRendezvous;
+use crate::device::peak_vram_mib;
 use crate::formats::huggingface::Pretrained;
 use crate::model::ModelConfig;
 use crate::plan::Workload;
@@ -36,6 +39,8 @@ pub struct Options {
     pub steps: u64,
     /// Share of a sequence that is not learned.
     pub context_share: f64,
+    /// log2 of the loss scale of the first step where products are in fp16; in fp32 there is none.
+    pub loss_scale_log2: i32,
     /// As a run would have them.
     pub settings: Settings,
     /// What the process takes before anything is loaded.
@@ -44,11 +49,13 @@ pub struct Options {
 
 /// Trains on random tokens and times it.
 pub fn measure(base: Pretrained, options: &Options) -> Result<Figures, TrainerError> {
-    let config = base.model.config.clone();
+    let (config, place) = (base.model.config.clone(), base.model.placement());
+    let is_half = place.kind == tch::Kind::Half;
     let embedding_bytes = base.model.embedding.kind().elt_size_in_bytes() as f64;
     let mut trainer = LibtorchTrainer::on(base, &options.settings)?;
     trainer.initial_state()?;
-    let mut run = Run { trainer, options, exponents: vec![], step: 0 };
+    let loss_scale = LossScale::starting_at(if is_half { options.loss_scale_log2 } else { 0 });
+    let mut run = Run { trainer, options, exponents: vec![], step: 0, loss_scale, overflows: 0 };
     let mut work = Work { tokens: 0.0, squared_lengths: 0.0, learned: 0.0, rank: 0.0, adapted: 0.0 };
     for _ in 0..WARM_UP {
         work = run.step()?;
@@ -58,29 +65,38 @@ pub fn measure(base: Pretrained, options: &Options) -> Result<Figures, TrainerEr
         work = run.step()?;
     }
     let seconds = start.elapsed().as_secs_f64() / options.steps as f64;
-    let peak = peak_rss_mib();
+    let (peak, peak_vram) = (peak_rss_mib(), peak_vram_mib(place.device));
     let exactness = run.exactness()?;
+    let (loss_scale_log2, overflows) = (run.loss_scale.log2(), run.overflows);
     drop(run);
-    let rate = gemm_rate(&config, work.tokens as i64);
+    let rate = gemm_rate(&config, work.tokens as i64, place);
     let floor = step_operations(&config, &work) / rate;
     let sequences = (options.batch * options.sequence) as f64;
     Ok(Figures {
         tokens_per_s: Some(sequences / seconds),
         seconds_per_step: seconds,
         peak_rss_mib: peak,
+        peak_vram_mib: peak_vram,
         gemm_roofline_fraction: Some(floor / seconds),
         more: vec![
             ("gemm_gflop_per_s", rate / 1e9),
             ("learned_tokens", work.learned),
             ("exactness_seconds", exactness),
             ("exactness_percent", 100.0 * exactness / seconds),
-            ("predicted_peak_rss_mib", predicted(config, embedding_bytes, &work, options)),
+            predicted(config, (place.device, embedding_bytes), &work, options),
+            ("loss_scale_log2", f64::from(loss_scale_log2)),
+            ("overflows", overflows as f64),
         ],
     })
 }
 
-/// What `worker plan` would have said of the peak.
-fn predicted(config: ModelConfig, embedding_bytes: f64, work: &Work, options: &Options) -> f64 {
+/// What `worker plan` would have said of the peak: of the process, or of the tensors on the GPU.
+fn predicted(
+    config: ModelConfig,
+    (device, embedding_bytes): (Device, f64),
+    work: &Work,
+    options: &Options,
+) -> (&'static str, f64) {
     let settings = &options.settings;
     let layers = config.layers;
     let work = Workload {
@@ -96,8 +112,13 @@ fn predicted(config: ModelConfig, embedding_bytes: f64, work: &Work, options: &O
         decoded: 0.0,
         config,
     };
-    let place = Place::Cpu { program_mib: options.program_mib };
-    memory::peak(&work, place, (settings.recompute_layers as usize).min(layers))
+    let recomputed = (settings.recompute_layers as usize).min(layers);
+    if device == Device::Cpu {
+        let place = Place::Cpu { program_mib: options.program_mib };
+        return ("predicted_peak_rss_mib", memory::peak(&work, place, recomputed));
+    }
+    let tensors = memory::parts(&work, Place::Gpu, recomputed).into_iter().filter(|(name, _)| *name != memory::PROGRAM);
+    ("predicted_peak_vram_mib", tensors.map(|(_, mib)| mib).sum())
 }
 
 struct Run<'a> {
@@ -105,6 +126,9 @@ struct Run<'a> {
     options: &'a Options,
     exponents: Vec<i32>,
     step: u64,
+    loss_scale: LossScale,
+    /// Attempts whose gradient was not finite.
+    overflows: u64,
 }
 
 impl Run<'_> {
@@ -149,17 +173,22 @@ impl Run<'_> {
                 learned_tokens: learned as u64,
                 microbatches: 1,
                 bits: BITS,
+                loss_scale_log2: self.loss_scale.log2(),
                 ..Plan::default()
             };
             let lease = Lease { step: self.step, attempt, samples: samples.clone(), ..Lease::default() };
             self.trainer.clear();
             let done = self.trainer.compute(&plan, &lease)?;
+            if self.overflowed(&done)? {
+                continue;
+            }
             if self.fits(&done) {
                 self.trainer.keep(0)?;
                 let group = Group { epoch: 1, generation: self.step };
                 let membership = Membership { group, rank: 0, world_size: 1, host: String::new() };
                 self.trainer.reduce(&plan, &membership, Arc::new(LocalRendezvous::default()))?;
                 self.trainer.flip()?;
+                self.loss_scale.committed();
                 break;
             }
         }
@@ -176,9 +205,22 @@ impl Run<'_> {
         })
     }
 
+    /// Whether the gradient is not finite: then the step is made again with half of the loss scale, as in a run.
+    fn overflowed(&mut self, done: &Done) -> Result<bool, TrainerError> {
+        if !magnitudes(done).contains(&GRADIENT_NOT_FINITE) {
+            return Ok(false);
+        }
+        let halved = LossScale::halved(self.loss_scale.log2());
+        let halved = halved
+            .ok_or_else(|| TrainerError::Fatal("the gradient is not finite without any loss scale".to_owned()))?;
+        self.loss_scale.retried(halved);
+        self.overflows += 1;
+        Ok(true)
+    }
+
     /// Whether the sum is exact, and the exponents for what comes next.
     fn fits(&mut self, done: &Done) -> bool {
-        let magnitudes = done.statistics.as_ref().map_or(&[][..], |statistics| &statistics.magnitudes);
+        let magnitudes = magnitudes(done);
         self.exponents.resize(magnitudes.len(), EXPONENT_UNKNOWN);
         let mut fits = true;
         for (exponent, magnitude) in self.exponents.iter_mut().zip(magnitudes).filter(|(_, m)| **m != GRADIENT_ZERO) {
@@ -215,5 +257,45 @@ impl Run<'_> {
             }
         };
         (0..self.options.batch).map(sample).collect()
+    }
+}
+
+fn magnitudes(done: &Done) -> &[i32] {
+    done.statistics.as_ref().map_or(&[], |statistics| &statistics.magnitudes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::random_base;
+    use super::*;
+    use crate::formats::huggingface::Quantisation;
+    use crate::model::{Placement, shapes};
+
+    #[test]
+    fn an_overflow_in_fp16_halves_the_loss_scale_and_makes_the_step_again() {
+        let place = Placement { device: Device::Cpu, kind: tch::Kind::Half };
+        let measured = |loss_scale_log2| {
+            let mut base = random_base(shapes::named("tiny").unwrap(), Quantisation::Nf4).unwrap();
+            base.model = base.model.placed(place);
+            let settings = Settings {
+                seed: 1,
+                quantisation: "nf4".to_owned(),
+                adapter_rank: 4,
+                adapter_alpha: 8.0,
+                loss_mode: "static".to_owned(),
+                label_smoothing: 0.1,
+                epsilon: 1e-8,
+                clip_norm: 1.0,
+                ..Settings::default()
+            };
+            let (sequence, batch, steps) = (48, 1, 2);
+            let options =
+                Options { sequence, batch, steps, context_share: 0.0, loss_scale_log2, settings, program_mib: 0.0 };
+            let more = measure(base, &options).unwrap().more;
+            ["loss_scale_log2", "overflows"].map(|name| more.iter().find(|(other, _)| *other == name).unwrap().1)
+        };
+        assert_eq!(measured(12), [12.0, 0.0]);
+        let [scale, overflows] = measured(60);
+        assert!(overflows > 10.0 && scale == 60.0 - overflows, "2^{scale} after {overflows} overflows");
     }
 }

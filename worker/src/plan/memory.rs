@@ -24,6 +24,9 @@ pub enum Place {
     Gpu,
 }
 
+/// The name of the part that is no tensor: the program and its libraries, on a GPU what CUDA itself takes.
+pub const PROGRAM: &str = "program";
+
 /// Parts of the peak, in MiB, largest things by name.
 pub fn parts(work: &Workload, place: Place, recomputed: usize) -> Vec<(&'static str, f64)> {
     let config = &work.config;
@@ -49,7 +52,7 @@ pub fn parts(work: &Workload, place: Place, recomputed: usize) -> Vec<(&'static 
     let pass = inputs + layer * kept_layers + logits.max(working) + backward;
     let evaluation = if place == Place::Gpu { 0.0 } else { evaluation(work) };
     vec![
-        ("program", program / MIB),
+        (PROGRAM, program / MIB),
         ("base", (base + head_rows * work.embedding_bytes) / MIB),
         ("adapters and moments", 20.0 * parameters / MIB),
         ("activations", (inputs + layer * kept_layers) / MIB),
