@@ -69,6 +69,23 @@ fn without_a_driver_the_error_names_its_library() {
 }
 
 #[test]
+fn a_bench_of_a_gpu_that_is_not_there_measures_nothing() {
+    let folder = machine(None);
+    for (arguments, reason) in [
+        (["bench", "step", "--shape", "tiny", "--device", "cuda"].as_slice(), "there is no NVIDIA driver"),
+        (&["bench", "generate", "--shape", "tiny", "--device", "cuda:1"], "there is no NVIDIA driver"),
+        (&["bench", "kernels", "--shape", "tiny", "--device", "cuda"], "there is no NVIDIA driver"),
+        (&["bench", "kernels", "--shape", "tiny"], "give --device cuda"),
+        (&["bench", "step", "--device", "gpu"], "is not cpu, cuda or cuda:N"),
+    ] {
+        let output = worker(&folder, arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(output.stdout.is_empty() && error.contains(reason), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
 fn a_driver_without_cards_is_named_as_such() {
     let folder = machine(Some(0));
     let error = refused(&folder);
