@@ -130,6 +130,7 @@ impl LibtorchTrainer {
     pub(crate) fn on(base: Pretrained, settings: &Settings) -> Result<Self, TrainerError> {
         let refused = |reason: String| TrainerError::Refused(reason);
         set_threads(settings.threads.max(1)).map_err(refused)?;
+        crate::ffi::keep_freed_memory();
         let tags = tokens::tags(&base.tokenizer).map_err(|error| refused(error.to_string()))?;
         let rank = i64::from(settings.adapter_rank.max(1));
         let layout = Layout::new(&base.model.config, rank, settings.adapter_alpha, settings.adapter_verification);
