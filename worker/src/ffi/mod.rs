@@ -36,7 +36,8 @@ pub fn map_large_buffers() {
 }
 
 /// Keeps what is freed from here on for the next buffer: a step frees and takes the same buffers again and again, and the
-/// system's zeroing of new pages for them took a tenth to a third of it. To be called when the model is loaded.
+/// system's zeroing of new pages for them took up to a fifth of it (docs/benchmarks.md, "The step"). To be called when the
+/// model is loaded.
 pub(crate) fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: changes parameters of the allocator, which takes its lock for it; what exists stays as it is.
