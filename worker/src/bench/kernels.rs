@@ -71,17 +71,17 @@ fn measure_with(
         2.0 * copied as f64 / fastest(place, || to.copy_(&from))
     };
     let mut more = vec![("copy_gb_per_s", copy / 1e9)];
-    let mut expanding = 0.0;
+    let mut expanding = None;
     for ([rate_name, share_name], bytes, launch) in &kernels {
         // Compiled by the first launch; what fails does so here.
         run(launch)?;
         let seconds = fastest(place, || run(launch));
         more.extend([(*rate_name, bytes / seconds / 1e9), (*share_name, bytes / seconds / copy)]);
-        expanding = if more.len() == 3 { seconds } else { expanding };
+        expanding.get_or_insert(seconds);
     }
     Ok(Figures {
         tokens_per_s: None,
-        seconds_per_step: expanding,
+        seconds_per_step: expanding.unwrap_or(f64::NAN),
         peak_rss_mib: peak_rss_mib(),
         peak_vram_mib: peak_vram_mib(device),
         gemm_roofline_fraction: None,
