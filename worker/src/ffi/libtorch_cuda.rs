@@ -61,25 +61,17 @@ fn answer(code: c_int, message: &[c_char]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::alone::in_a_process_of_its_own;
     use super::*;
-
-    /// Set in the process that changes libtorch's settings: the other tests' attention needs what they turn off.
-    const CHILD: &str = "POLYA_TEST_REPRODUCIBLE";
 
     #[test]
     fn every_setting_of_reproducible_arithmetic_is_made() {
-        if std::env::var_os(CHILD).is_some() {
+        // The other tests' attention needs what these settings turn off.
+        in_a_process_of_its_own("ffi::libtorch_cuda::tests::every_setting_of_reproducible_arithmetic_is_made", || {
             make_reproducible().unwrap();
             // SAFETY: reads settings.
             assert_eq!(unsafe { polya_reproducible_state() }, (1 << 13) - 1);
-            return;
-        }
-        let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "ffi::libtorch_cuda::tests::every_setting_of_reproducible_arithmetic_is_made"])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        });
     }
 
     #[test]

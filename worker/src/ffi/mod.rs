@@ -1,6 +1,8 @@
 //! The border to C++: the only `unsafe` of this crate.
 #![allow(unsafe_code, reason = "calls into libtorch through the shims")]
 
+#[cfg(test)]
+mod alone;
 pub(crate) mod arguments;
 pub(crate) mod arithmetic;
 pub(crate) mod cuda_driver;
@@ -49,8 +51,7 @@ pub(crate) fn keep_freed_memory() {
 
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 mod tests {
-    /// Set in the process that changes the allocator: the other tests allocate meanwhile.
-    const CHILD: &str = "POLYA_TEST_FREED_MEMORY";
+    use super::alone::in_a_process_of_its_own;
 
     /// Pages that this thread touched for the first time so far.
     fn new_pages() -> i64 {
@@ -70,18 +71,12 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_freed_is_taken_again_without_new_pages() {
-        const NAME: &str = "ffi::tests::a_buffer_that_was_freed_is_taken_again_without_new_pages";
-        if std::env::var_os(CHILD).is_some() {
+        in_a_process_of_its_own("ffi::tests::a_buffer_that_was_freed_is_taken_again_without_new_pages", || {
             super::map_large_buffers();
             let mapped: Vec<i64> = (0..4).map(|_| pages_of_a_buffer()).collect();
             super::keep_freed_memory();
             let kept: Vec<i64> = (0..4).map(|_| pages_of_a_buffer()).collect();
             assert!(mapped[3] > 1000 && kept[0] > 1000 && kept[3] < 100, "{mapped:?}, then {kept:?}");
-            return;
-        }
-        let program = std::env::current_exe().unwrap();
-        let child = std::process::Command::new(program).args(["--exact", NAME]).env(CHILD, "1").output().unwrap();
-        let told = String::from_utf8_lossy(&child.stdout);
-        assert!(child.status.success() && told.contains("1 passed"), "{told}");
+        });
     }
 }
